@@ -1,0 +1,68 @@
+"""`imm trace`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infinity_mm.cli.options import stage_command
+from infinity_mm.progress import Progress
+from infinity_mm.store import Store
+from infinity_mm.trace import trace
+
+
+class TraceConfig(BaseModel):
+    """Tell one sample's whole life."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(
+        description="Sample or medium id (8 or more characters of it), or an origin such as train.jsonl:17.",
+        json_schema_extra={"positional": True},
+    )
+    store: str = Field("store", description="Folder or fsspec URL of the store.")
+    manifest: str | None = Field(None, description="Look at this manifest and what it came from only.")
+
+
+def run(config: TraceConfig, progress: Progress) -> dict[str, Any]:
+    return trace(Store.open(config.store), config.id, config.manifest)
+
+
+def show(result: Mapping[str, Any]) -> str:
+    """The conversation, the media, and what each stage did."""
+    lines: list[str] = []
+    for sample in result["samples"]:
+        lines += [f"sample {sample['sample_id']}", f"  from {sample['origin']} ({sample['source']})"]
+        if "withdrawn" in sample:
+            lines.append(f"  WITHDRAWN: {sample['withdrawn']}")
+        for medium in sample["media"]:
+            size = f"{medium.get('format', '?')} {medium.get('width')}×{medium.get('height')}"
+            gone = f"  WITHDRAWN: {medium['withdrawn']}" if "withdrawn" in medium else ""
+            lines.append(
+                f"  {medium.get('kind', 'medium')} {medium['media_id']} {medium['name']} ({size}){gone}"
+            )
+        lines += [f"  {turn['role']}: {' '.join(turn['parts'])}" for turn in sample["turns"]]
+        lines += [f"  {_step(step)}" for step in sample["life"]]
+    for record in result["rejected_records"]:
+        lines += [f"record {record['origin']} ({record['source']}): {_step(record)}"]
+    return "\n".join(lines)
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    where = "/".join(step["names"]) or step["manifest"]
+    if step["outcome"] == "kept":
+        weight = "" if step.get("weight") == 1 else f", weight {step['weight']:g}"
+        return f"{step['stage']} → {where}: kept{weight}"
+    parts = [f"{step['stage']} → {where}: {step['outcome']}, {step['reason']}"]
+    if "value" in step:
+        parts.append(f"is {step['value']}, must be {step.get('limit')}")
+    if "detail" in step:
+        parts.append(step["detail"])
+    if "witness" in step:
+        parts.append(f"witness {step['witness']}")
+    if "others" in step:
+        parts.append(f"also {', '.join(step['others'])}")
+    return "; ".join(parts)
+
+
+app = stage_command(TraceConfig, run, show=show, name="trace", help="Tell one sample's whole life.")

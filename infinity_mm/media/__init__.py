@@ -1,0 +1,1 @@
+"""Media: what the bytes are (probe), whether they are sound (decode, video), and where they are kept."""

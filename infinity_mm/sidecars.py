@@ -1,0 +1,91 @@
+"""Sidecars: what was measured, a Parquet file for each (shard, family of measures), in the shard's row order.
+
+A measure has three states. A value; *not applicable*: the value is null and so is `error`; *failed*: `error`
+says why, for all measures of the row's family. A file is keyed by the shard's content and by family, version
+and settings, so a measurement is made once. A shard some of whose media could not be had (a disk that is
+not there today) is measured again next time, and its file is named apart.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infinity_mm.schema import ID
+from infinity_mm.store import Store, digest_of, file_digest
+
+UNAVAILABLE = ("missing_media", "unreadable_media", "changed_media", "withdrawn", "crashed_worker")
+
+
+class Measure(NamedTuple):
+    """A measure: its Arrow type, its unit and what it means."""
+
+    type: pa.DataType
+    unit: str
+    meaning: str
+
+
+class Family(NamedTuple):
+    """Measures made together, from one look at a medium or a sample.
+
+    `of`: "media" or "samples". `open(settings)` gives a function from one medium's bytes (or one Sample) to
+    the values, in the order of `measures`; it raises for a failed measure. `libraries`: whose versions
+    the values depend on.
+    """
+
+    name: str
+    of: str
+    version: int
+    measures: dict[str, Measure]
+    open: Callable[[dict[str, Any]], Callable[[Any], Sequence[Any]]]
+    libraries: Sequence[str] = ()
+
+    def schema(self) -> pa.Schema:
+        row_id = "media_id" if self.of == "media" else "sample_id"
+        fields = [
+            (row_id, ID),
+            *((name, m.type) for name, m in self.measures.items()),
+            ("error", pa.string()),
+        ]
+        return pa.schema(
+            fields, metadata={"imm.schema": f"sidecar:{self.name}", "imm.version": str(self.version)}
+        )
+
+
+def family_key(family: Family, settings: dict[str, Any]) -> str:
+    """What a measurement depends on besides its input."""
+    from infinity_mm.manifest import software
+
+    versions = {k: v for k, v in software().items() if k in family.libraries}
+    return digest_of([family.name, family.version, settings, versions])[:16]
+
+
+def sidecar_name(family: Family, settings: dict[str, Any], shard: str) -> str:
+    return f"sidecars/{family.name}/{shard}-{family_key(family, settings)}.parquet"
+
+
+def write_sidecar(store: Store, name: str, family: Family, rows: list[tuple[Any, ...]]) -> str:
+    """Publish the rows (id, values…, error) of a shard; the name, which differs if media were unavailable."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(family.schema())
+    schema = family.schema()
+    table = pa.table([pa.array(list(c), f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+    gone = [row[0] for row in rows if row[-1] is not None and row[-1].split(":")[0] in UNAVAILABLE]
+    if gone:
+        name = name.replace(".parquet", f".without-{hashlib.sha256(b''.join(gone)).hexdigest()[:12]}.parquet")
+    with store.scratch() as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+        store.publish(temporary, name)
+    return name
+
+
+def sidecar_entry(store: Store, name: str, family: str, shard: str) -> dict[str, Any]:
+    """A manifest's line on a sidecar it was decided from."""
+    return {
+        "family": family,
+        "shard": shard,
+        "file": name,
+        "sha256": file_digest(store.open_file(name)),
+        "bytes": store.size(name),
+    }

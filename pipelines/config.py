@@ -1,0 +1,25 @@
+"""The options that every stage has."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infinity_mm.executor import default_workers
+
+
+class StageConfig(BaseModel):
+    """Options that every stage has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: str = Field("store", description="Folder or fsspec URL of the store.")
+    workers: int = Field(
+        default_factory=default_workers, ge=0, description="Worker processes; 0 works in this one."
+    )
+    executor: Literal["local"] = Field("local", description="Where workers run.")
+    replace: bool = Field(False, description="Point an existing NAME to the new manifest.")
+
+    def recorded(self) -> dict[str, Any]:
+        """The fields that decide what comes out: they go into the manifest and into cache keys."""
+        outside = {"store", "out", "workers", "executor", "replace"}
+        return {k: v for k, v in self.model_dump(mode="json").items() if k not in outside}

@@ -1,0 +1,237 @@
+"""Taking data out: a manifest into a folder of another format.
+
+Map step: one part a sample shard, files under temporary names until they are whole. What the format can't
+express, what is withdrawn and what can't be read is a row of `imm-ledger.parquet` in the folder; all else comes
+back with the same sample id. `imm-export.json`, written last, says what was exported. Killed and run again it
+goes on; a folder that another export began is refused.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+from pydantic import Field
+
+from infinity_mm.executor import Guard, Report, Step, Work
+from infinity_mm.executor import run as run_step
+from infinity_mm.formats.registry import WRITERS
+from infinity_mm.formats.types import Item, Medium, WriteOptions
+from infinity_mm.ledger import Ledger, Row
+from infinity_mm.manifest import Manifest
+from infinity_mm.media.index import Library, Unavailable, read_checked
+from infinity_mm.schema import Sample, samples_from
+from infinity_mm.store import Store, digest_of
+from pipelines.config import StageConfig
+
+BATCH = 256
+STATE = ".export"
+FORMATS = Literal["llava", "messages", "webdataset", "infinity-mm", "parquet", "datasets"]
+
+
+class ExportConfig(StageConfig):
+    """Write a manifest's samples in another format."""
+
+    manifest: str = Field(
+        description="Manifest: NAME, digest or path.", json_schema_extra={"positional": True}
+    )
+    to: Path = Field(description="Folder to write; must be new, empty, or hold the same export unfinished.")
+    format: FORMATS = Field("llava", description="Format to write.")
+    lines: bool = Field(False, description="LLaVA as JSON lines instead of JSON arrays.")
+
+
+class PartConfig(NamedTuple):
+    store: str
+    manifest: str
+    to: str
+    format: str
+    lines: bool
+    key: str
+
+
+class Part(NamedTuple):
+    """What one part came to: `rows` are ledger rows of what was not written."""
+
+    number: int
+    files: list[str]
+    sources: dict[str, list[int]]
+    rows: list[Row]
+
+
+def part_state(folder: str, number: int) -> str:
+    return os.path.join(folder, STATE, f"part-{number:05d}.json")
+
+
+def finished(folder: str, number: int) -> Part | None:
+    """The answer of an earlier run, if all its files are still there."""
+    try:
+        with open(part_state(folder, number)) as file:
+            state = json.load(file)
+    except (FileNotFoundError, ValueError):
+        return None
+    if not all(os.path.exists(os.path.join(folder, f)) for f in state["files"]):
+        return None
+    rows = [_row(values) for values in state["rows"]]
+    return Part(number, state["files"], state["sources"], rows)
+
+
+def _row(values: list[Any]) -> Row:
+    """A ledger row from its JSON form, where ids are hex."""
+    fields = dict(zip(Row._fields, values, strict=True))
+    for name in ("sample_id", "witness", "child"):
+        fields[name] = bytes.fromhex(fields[name]) if fields[name] else None
+    return Row(**fields)
+
+
+def open_step(config: PartConfig) -> Work:
+    """The map step: shard number -> Part."""
+    manifest = Manifest.open(Store.open(config.store), config.manifest)
+    library = manifest.library()
+
+    def work(number: int, guard: Guard) -> Part:
+        rows: list[Row] = []
+        sources: dict[str, list[int]] = {}
+        items = _items(manifest, library, number, config, rows, sources, guard)
+        files = WRITERS[config.format].write(items, Path(config.to), number, WriteOptions(lines=config.lines))
+        part = Part(number, [os.path.relpath(f, config.to) for f in files], sources, rows)
+        write_json(
+            part_state(config.to, number),
+            {
+                "files": part.files,
+                "sources": sources,
+                "rows": [[v.hex() if isinstance(v, bytes) else v for v in row] for row in rows],
+            },
+        )
+        manifest.release(number)
+        return part
+
+    return work
+
+
+def _items(
+    manifest: Manifest,
+    library: Library,
+    number: int,
+    config: PartConfig,
+    rows: list[Row],
+    sources: dict[str, list[int]],
+    guard: Guard,
+) -> Iterator[Item]:
+    writer = WRITERS[config.format]
+    withdrawn = manifest.withdrawn
+    selected = manifest.shards[number].selected.rows
+    for start in range(0, len(selected), BATCH):
+        table = manifest.table(number).take(pa.array(selected[start : start + BATCH]))
+        gone = withdrawn.rows(table)
+        for i, sample in enumerate(samples_from(table)):
+            count = sources.setdefault(sample.source, [0, 0])
+            count[0] += 1
+            if not guard(start + i):
+                rows.append(
+                    _not_written(sample, "failed", "crashed_worker", "writing it killed three workers")
+                )
+                continue
+            if gone[i]:
+                rows.append(_not_written(sample, "dropped", "withdrawn", "imm forget named it"))
+                continue
+            reason = writer.refuses(sample)
+            if reason is not None:
+                rows.append(_not_written(sample, "dropped", "inexpressible", reason))
+                continue
+            try:
+                media = _media(library, sample)
+            except Unavailable as error:
+                rows.append(_not_written(sample, "failed", error.reason, error.detail))
+                continue
+            count[1] += 1
+            yield Item(sample, media)
+
+
+def _media(library: Library, sample: Sample) -> list[Medium]:
+    """The media with their bytes read and checked, so that a bad one is known before anything is written."""
+    media = []
+    for identity, name in zip(sample.media, sample.names, strict=True):
+        found = library.find(identity)
+        shard = library.shard(found.shard)
+        data = read_checked(shard, found.row, library.withdrawn)
+        row = shard.table
+        kind, form = row.column("kind")[found.row].as_py(), row.column("format")[found.row].as_py()
+        media.append(Medium(identity, kind, form, name, lambda data=data: data, len(data)))  # type: ignore[misc]
+    return media
+
+
+def _not_written(sample: Sample, outcome: str, reason: str, detail: str) -> Row:
+    return Row(sample.sample_id, sample.origin, sample.source, outcome, reason, detail=detail)
+
+
+def write_json(path: str, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    with open(temporary, "w") as file:
+        json.dump(value, file, ensure_ascii=False, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def run(config: ExportConfig, report: Report | None = None) -> dict[str, Any]:
+    """Export a manifest; the account. Raises ValueError if the folder holds anything else."""
+    store = Store.open(config.store)
+    with store.using():
+        manifest = Manifest.open(store, config.manifest)
+        about = {
+            "manifest": manifest.file,
+            "digest": manifest.digest,
+            "format": config.format,
+            "lines": config.lines,
+        }
+        key = digest_of(about)
+        folder = os.path.abspath(config.to)
+        _claim(folder, key)
+        parts = {n: finished(folder, n) for n in range(len(manifest.shards))}
+        todo = [n for n, part in parts.items() if part is None]
+        step_config = PartConfig(config.store, manifest.file, folder, config.format, config.lines, key)
+        step = Step(name=f"export {config.format}", open=open_step, config=step_config)
+        for part in run_step(step, todo, workers=config.workers, report=report):
+            parts[part.number] = part
+        done = [part for _, part in sorted(parts.items()) if part is not None]
+        with Ledger(store) as ledger:
+            for part in done:
+                for source, (came, written) in part.sources.items():
+                    ledger.came(source, came)
+                    ledger.kept(source, written)
+                for row in part.rows:
+                    ledger.add(row)
+            written = sum(w for part in done for _, w in part.sources.values())
+            ledger.close_to(os.path.join(folder, "imm-ledger.parquet"), written)
+        files = [f for part in done for f in part.files]
+        more = WRITERS[config.format].finish(Path(folder), [Path(folder, f) for f in files])
+        files += [os.path.relpath(f, folder) for f in more]
+        result = {
+            **about,
+            **ledger.counts,
+            "reasons": dict(sorted(ledger.reasons.items())),
+            "sources": manifest.document["sources"],
+        }
+        write_json(os.path.join(folder, "imm-export.json"), {**result, "files": sorted(set(files))})
+    return {"stage": "export", **result, "to": str(config.to), "files": len(set(files))}
+
+
+def _claim(folder: str, key: str) -> None:
+    marker = os.path.join(folder, STATE, "key")
+    if os.path.isdir(folder) and os.listdir(folder):
+        try:
+            with open(marker) as file:
+                same = file.read() == key
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise ValueError(
+                f"{folder} holds something else than this export: name a new or empty folder with --to"
+            )
+    os.makedirs(os.path.dirname(marker), exist_ok=True)
+    with open(marker, "w") as file:
+        file.write(key)

@@ -1,0 +1,248 @@
+"""Decide step 2 of ingest: from pieces and media to sample shards, origins and the ledger.
+
+Two passes over the pieces in input order. The first computes every sample's id and finds repeats; the
+second writes what is kept into shards of at most SHARD_ROWS rows. Memory: a batch of records, a bucket of
+ids, and 1 byte a record.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infinity_mm.columns import id_array
+from infinity_mm.ledger import Ledger, Row
+from infinity_mm.manifest import Selected, ShardEntry
+from infinity_mm.schema import SAMPLES, sample_id
+from infinity_mm.spill import KEY, Spill, first_of_run
+from infinity_mm.store import Store, file_digest
+from pipelines.ingest.places import Resolved, read_places
+from pipelines.ingest.records import Piece, piece_files
+
+SHARD_ROWS = 50_000
+ORDINAL = np.dtype([KEY, ("ordinal", "i8")])
+KEPT, REJECTED, LOST, REPEAT = range(4)
+
+
+class Source(NamedTuple):
+    """Where a piece came from: the input's name as given, and whether its rows are lines."""
+
+    path: str
+    first: int
+
+
+class Identified(NamedTuple):
+    """`ids`: (records, 16) on disk; `status`: KEPT, REJECTED, LOST or REPEAT of each record."""
+
+    ids: np.ndarray
+    status: np.ndarray
+    starts: np.ndarray
+
+
+def batches(store: Store, piece: Piece) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """A piece's record batches with the number of their first record in it."""
+    reader = store.open_arrow(piece_files(piece.key)[0])
+    start = 0
+    for i in range(reader.num_record_batches):
+        batch = reader.get_batch(i)
+        yield start, batch
+        start += batch.num_rows
+
+
+def identify(store: Store, pieces: Sequence[Piece], resolved: Resolved, scratch: str) -> Identified:
+    """Compute ids, mark what is rejected or lost a medium, and the later ones of equal samples."""
+    starts = np.cumsum([0] + [p.rows for p in pieces])
+    total = int(starts[-1])
+    ids = np.memmap(f"{scratch}/ids", np.uint8, "w+", shape=(max(1, total), 16))
+    status = np.full(total, REJECTED, np.uint8)
+    with Spill(ORDINAL) as spill:
+        for number, piece in enumerate(pieces):
+            base = int(resolved.starts[number])
+            for start, batch in batches(store, piece):
+                first = int(starts[number]) + start
+                good = batch.column("reason").is_null().to_numpy(zero_copy_only=False)
+                refs = batch.column("refs")
+                ends = np.asarray(refs.offsets)
+                flat = np.asarray(refs.values) + base
+                media_ok = resolved.ok[flat] if len(flat) else np.zeros(0, bool)
+                media = resolved.media[flat].tobytes() if len(flat) else b""
+                digests = batch.column("digest").to_pylist()
+                for i in np.flatnonzero(good):
+                    begin, end = ends[i], ends[i + 1]
+                    if not media_ok[begin:end].all():
+                        status[first + i] = LOST
+                        continue
+                    value = sample_id(digests[i], [media[begin * 16 : end * 16]])
+                    ids[first + i] = np.frombuffer(value, np.uint8)
+                    status[first + i] = KEPT
+                kept = first + np.flatnonzero(status[first : first + batch.num_rows] == KEPT)
+                spill.add(key=ids[kept], ordinal=kept)
+        for rows in spill.buckets():
+            later = first_of_run(rows) != np.arange(len(rows))
+            status[rows["ordinal"][later]] = REPEAT
+    return Identified(ids, status, starts)
+
+
+class Assembly:
+    """Writes shards, origins and ledger in input order."""
+
+    def __init__(self, store: Store, ledger: Ledger, resolved: Resolved, known: Identified) -> None:
+        self.store, self.ledger, self.resolved, self.known = store, ledger, resolved, known
+        self.shards = _ShardWriter(store, "samples", SHARD_ROWS)
+        self.origins = _ShardWriter(store, "origins", SHARD_ROWS)
+
+    def run(self, pieces: Sequence[Piece], sources: Sequence[Source]) -> None:
+        for number, (piece, source) in enumerate(zip(pieces, sources, strict=True)):
+            refs: pa.Table | None = None
+            for start, batch in batches(self.store, piece):
+                first = int(self.known.starts[number]) + start
+                status = self.known.status[first : first + batch.num_rows]
+                for name, count in _counts(batch.column("source")):
+                    self.ledger.came(name, count)
+                kept = batch.column("source").filter(pa.array(status == KEPT))
+                for name, count in _counts(kept):
+                    self.ledger.kept(name, count)
+                origins = _origins(batch, source)
+                if (status != KEPT).any():
+                    if refs is None:
+                        refs = read_places(self.store, piece)
+                    self._not_kept(batch, status, first, number, origins, refs)
+                self.shards.write(self._samples(batch, status == KEPT, first, number, origins))
+                if (status == REPEAT).any():
+                    self.origins.write(self._samples(batch, status == REPEAT, first, number, origins))
+
+    def _samples(
+        self, batch: pa.RecordBatch, mask: np.ndarray, first: int, number: int, origins: pa.Array
+    ) -> pa.RecordBatch:
+        """The SAMPLES columns of the chosen records."""
+        chosen = batch.filter(pa.array(mask))
+        rows = first + np.flatnonzero(mask)
+        refs = chosen.column("refs")
+        flat = np.asarray(refs.flatten()) + int(self.resolved.starts[number])
+        media = self.resolved.media[flat] if len(flat) else np.empty((0, 16), np.uint8)
+        lengths = np.asarray(pc.list_value_length(refs).fill_null(0))
+        ends = pa.array(np.cumsum(np.concatenate([[0], lengths])), pa.int32())
+        return pa.record_batch(
+            [
+                id_array(self.known.ids[rows]),
+                chosen.column("turns"),
+                pa.ListArray.from_arrays(ends, id_array(media)),
+                chosen.column("source"),
+                chosen.column("meta"),
+                chosen.column("rejected"),
+                chosen.column("names"),
+                origins.filter(pa.array(mask)),
+            ],
+            schema=SAMPLES,
+        )
+
+    def _not_kept(
+        self,
+        batch: pa.RecordBatch,
+        status: np.ndarray,
+        first: int,
+        number: int,
+        origins: pa.Array,
+        refs: pa.Table,
+    ) -> None:
+        for i in np.flatnonzero(status != KEPT):
+            origin, source = origins[i].as_py(), batch.column("source")[i].as_py()
+            if status[i] == REJECTED:
+                reason, detail = (batch.column(c)[i].as_py() for c in ("reason", "detail"))
+                self.ledger.add(Row(None, origin, source, "failed", reason, detail=detail))
+            elif status[i] == LOST:
+                self.ledger.add(self._lost(batch.column("refs")[i].as_py(), number, origin, source, refs))
+            else:
+                identity = self.known.ids[first + i].tobytes()
+                self.ledger.add(
+                    Row(identity, origin, source, "dropped", "repeat", witness=identity,
+                        detail="the same turns and media came before")
+                )  # fmt: skip
+
+    def _lost(self, numbers: list[int], piece: int, origin: str, source: str, refs: pa.Table) -> Row:
+        base = int(self.resolved.starts[piece])
+        found: list[tuple[str, str]] = []
+        for n in numbers:
+            if not self.resolved.ok[base + n]:
+                failure = self.resolved.failures.get(base + n)
+                found.append(
+                    (failure.reason, failure.detail)
+                    if failure
+                    else (refs.column("reason")[n].as_py(), refs.column("detail")[n].as_py())
+                )
+        others = sorted({reason for reason, _ in found[1:]} - {found[0][0]})
+        return Row(
+            None,
+            origin,
+            source,
+            "failed",
+            found[0][0],
+            others=others,
+            detail="; ".join(d for _, d in found[:5]),
+        )
+
+
+def _counts(column: pa.Array) -> list[tuple[str, int]]:
+    return [(v["values"].as_py(), v["counts"].as_py()) for v in pc.value_counts(column)]
+
+
+def _origins(batch: pa.RecordBatch, source: Source) -> pa.Array:
+    """`path:row`, or `path:key` where records have a name of their own there."""
+    rows = pc.cast(pc.add(batch.column("row"), source.first), pa.string())
+    return pc.binary_join_element_wise(source.path, pc.coalesce(batch.column("key"), rows), ":")
+
+
+class _ShardWriter:
+    """Writes record batches into files of at most `most` rows, cut at that row exactly."""
+
+    def __init__(self, store: Store, folder: str, most: int) -> None:
+        self.store, self.folder, self.most = store, folder, most
+        self.entries: list[dict[str, Any]] = []
+        self._rows = 0
+        self._open: Any = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        while batch.num_rows:
+            if self._open is None:
+                scratch = self.store.scratch()
+                path = scratch.__enter__()
+                sink = pa.OSFile(path, "wb")
+                self._open = (scratch, path, sink, pa.ipc.new_file(sink, SAMPLES))
+            part = batch.slice(0, self.most - self._rows)
+            self._open[3].write_batch(part)
+            self._rows += part.num_rows
+            batch = batch.slice(part.num_rows)
+            if self._rows == self.most:
+                self.finish()
+
+    def finish(self) -> None:
+        """Publish the open file."""
+        if self._open is None:
+            return
+        scratch, path, sink, writer = self._open
+        writer.close()
+        sink.close()
+        sha256 = file_digest(path)
+        name = f"{self.folder}/{sha256}.arrow"
+        if not self.store.exists(name):
+            self.store.publish(path, name)
+        scratch.__exit__(None, None, None)
+        self.entries.append(
+            {"file": name, "sha256": sha256, "bytes": self.store.size(name), "rows": self._rows}
+        )
+        self._rows, self._open = 0, None
+
+    def selected(self) -> list[ShardEntry]:
+        """The files as shard entries with every row selected."""
+        return [
+            ShardEntry(
+                e["file"],
+                e["sha256"],
+                e["bytes"],
+                e["rows"],
+                Selected(np.arange(e["rows"]), np.ones(e["rows"])),
+            )
+            for e in self.entries
+        ]

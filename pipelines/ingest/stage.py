@@ -1,0 +1,234 @@
+"""The ingest stage: plan units, read records, take media, put samples together.
+
+    inputs -> [records]* -> places -> [media]* -> samples, ledger, index, manifest      (* in workers)
+
+Every piece is a file named by what it was made from, so a killed run goes on where it stopped, and a later
+ingest of a source that has grown reads only what is new. Time grows linearly with bytes and records.
+"""
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from infinity_mm.columns import id_array, id_rows
+from infinity_mm.executor import Report, Step
+from infinity_mm.executor import run as run_step
+from infinity_mm.formats.mapped import parse_map
+from infinity_mm.formats.registry import READERS, expand, recognise
+from infinity_mm.formats.types import Options, Unit
+from infinity_mm.ledger import Ledger
+from infinity_mm.manifest import Manifest, name_is_free, publish
+from infinity_mm.media.index import build_index
+from infinity_mm.media.shards import Shard
+from infinity_mm.store import Store, digest_of
+from pipelines.ingest import look, media, records
+from pipelines.ingest.compact import drop_repeated_media
+from pipelines.ingest.config import IngestConfig
+from pipelines.ingest.places import SEEN, Resolved, plan_media, read_places
+from pipelines.ingest.samples import Assembly, Source, identify
+
+
+class Planned(NamedTuple):
+    """One unit of an input and the name its records' origins begin with."""
+
+    unit: records.RecordsUnit
+    path: str
+
+
+def run(config: IngestConfig, report: Report | None = None) -> dict[str, Any]:
+    """Ingest `config.inputs` into `config.store`; the account and the manifest made.
+
+    Raises ValueError for inputs that can't be read at all; a bad record is a ledger row.
+    """
+    planned = plan(config)
+    store = Store.create(config.store)
+    name_is_free(store, config.out, config.replace, "ingest", config.recorded())
+    with store.using():
+        options = Options(parse_map(config.map) if config.map else (), config.source_field)
+        read = records.RecordsConfig(config.store, options, config.markers == "prepend", config.follow_links)
+        pieces = _map(
+            store, records.finished, [(p.unit.key(read), p.unit) for p in planned],
+            Step(name="read records", open=records.open_step, config=read), config, report,
+        )  # fmt: skip
+        looks = {
+            piece.key: look.LookUnit(piece.key, p.unit.root) for p, piece in zip(planned, pieces, strict=True)
+        }
+        run_step(
+            Step(
+                name="find media",
+                open=look.open_step,
+                config=look.LookConfig(config.store, config.follow_links),
+            ),
+            looks.values(), workers=config.workers, report=report,
+        )  # fmt: skip
+        takes = plan_media(store, pieces, config.mode, config.shard_bytes)
+        roots = _roots(planned) if config.mode == "reference" else ()
+        taken = _map(
+            store, media.finished, [(key, key) for key in takes],
+            Step(name="take media", open=media.open_step, config=media.MediaConfig(config.store, roots)),
+            config, report,
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="imm-") as scratch:
+            manifest = _assemble(store, config, planned, pieces, takes, taken, scratch)
+        return {"stage": "ingest", "name": config.out, **manifest.reference(), **_summary(manifest)}
+
+
+def plan(config: IngestConfig) -> list[Planned]:
+    """All units of all inputs, in order. Raises ValueError for an input that is not there or not known."""
+    planned: list[Planned] = []
+    for given in config.inputs:
+        if given.startswith("hf:"):
+            planned += _plan_file(config, Path(given), given)
+            continue
+        if not os.path.exists(given):
+            raise ValueError(f"input {given!r} does not exist")
+        for path in expand(Path(given)):
+            planned += _plan_file(config, path, given)
+    if not planned:
+        raise ValueError(f"no records in {', '.join(config.inputs)}: nothing to ingest")
+    return planned
+
+
+def _plan_file(config: IngestConfig, path: Path, given: str) -> list[Planned]:
+    name: str = "datasets" if given.startswith("hf:") else config.format
+    if name == "auto":
+        name = "mapped" if config.map and recognise_mapped(path) else recognise(path)
+    if name == "mapped" and not config.map:
+        raise ValueError(f"{path}: --format mapped needs --map, e.g. --map question=q,answer=a,image=img")
+    folder = path if path.is_dir() else path.parent
+    root = os.path.realpath(config.media_root or folder)
+    if config.media_root and not os.path.isdir(root):
+        raise ValueError(f"--media-root {config.media_root} is not a folder")
+    source = config.source or os.path.basename(os.path.normpath(given)).split(".")[0] or "data"
+    stem = os.path.basename(os.path.normpath(given))
+    label = (
+        stem if os.path.isfile(given) or given.startswith("hf:") else f"{stem}/{os.path.relpath(path, given)}"
+    )
+    return [
+        Planned(
+            records.RecordsUnit(unit, root, source, config.source is not None, _identity(unit)),
+            label.removesuffix("/.") if unit.path == str(path) else f"{stem}/{os.path.basename(unit.path)}",
+        )
+        for unit in READERS[name].plan(path, config.unit_bytes)
+    ]
+
+
+def recognise_mapped(path: Path) -> bool:
+    """With --map given, JSON is read by the map; tars, Parquet and folders are what they are."""
+    if path.is_dir():
+        return False
+    with open(path, "rb") as file:
+        head = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
+    return head[:1] in (b"{", b"[")
+
+
+def _identity(unit: Unit) -> tuple[int, int]:
+    """Size and time of a unit's file: a piece of a changed file is not used again."""
+    try:
+        status = os.stat(unit.path)
+    except OSError:
+        return (0, 0)
+    return (status.st_size, status.st_mtime_ns)
+
+
+def _roots(planned: Sequence[Planned]) -> tuple[tuple[str, str], ...]:
+    """A name for each folder that media may lie in: its own name and 8 digits of its path's digest."""
+    folders = {p.unit.root for p in planned} | {
+        os.path.dirname(os.path.realpath(p.unit.unit.path)) for p in planned
+    }
+    return tuple((f"{os.path.basename(f) or 'root'}-{digest_of(f)[:8]}", f) for f in sorted(folders))
+
+
+def _map(
+    store: Store, finished: Any, units: Sequence[tuple[str, Any]], step: Step, config: IngestConfig,
+    report: Report | None,
+) -> list[Any]:  # fmt: skip
+    """Work on the units that no earlier run finished; all results in order."""
+    results = {key: finished(store, key) for key, _ in units}
+    todo = {key: unit for key, unit in units if results[key] is None}
+    for key, result in zip(
+        todo, run_step(step, todo.values(), workers=config.workers, report=report), strict=True
+    ):
+        results[key] = result
+    return [results[key] for key, _ in units]
+
+
+def _assemble(
+    store: Store,
+    config: IngestConfig,
+    planned: Sequence[Planned],
+    pieces: Sequence[records.Piece],
+    takes: Sequence[str],
+    taken: Sequence[media.Taken],
+    scratch: str,
+) -> Manifest:
+    resolved = Resolved(store, pieces, takes, config.mode, scratch)
+    shards = drop_repeated_media(store, [s for t in taken for s in t.shards], config.mode, resolved)
+    with Ledger(store) as ledger:
+        assembly = Assembly(store, ledger, resolved, identify(store, pieces, resolved, scratch))
+        assembly.run(pieces, _sources(planned, pieces))
+        assembly.shards.finish()
+        assembly.origins.finish()
+        entry = ledger.close(sum(e["rows"] for e in assembly.shards.entries))
+    about = {"licence": config.licence, "uri": config.uri, "citation": config.citation}
+    manifest = publish(
+        store,
+        stage="ingest",
+        config=config.recorded(),
+        shards=assembly.shards.selected(),
+        media=[build_index(store, shards)],
+        ledger=entry,
+        counts=dict(ledger.counts),
+        sources={name: about for name in entry["sources"]},
+        origins=assembly.origins.entries,
+        name=config.out,
+        replace=config.replace,
+    )
+    _remember(store, config.mode, pieces, resolved, shards)
+    return manifest
+
+
+def _sources(planned: Sequence[Planned], pieces: Sequence[records.Piece]) -> list[Source]:
+    """Origins' names and first rows: units that count from 0 go on where the file's last one stopped."""
+    so_far: Counter[str] = Counter()
+    sources = []
+    for plan, piece in zip(planned, pieces, strict=True):
+        unit = plan.unit.unit
+        sources.append(Source(plan.path, so_far[unit.path] if unit.first < 0 else 0))
+        so_far[unit.path] += piece.rows
+    return sources
+
+
+def _remember(
+    store: Store, mode: str, pieces: Sequence[records.Piece], resolved: Resolved, shards: Sequence[str]
+) -> None:
+    """Write down which places were taken, so that a grown source is not read again."""
+    name = f"work/seen/{digest_of([p.key for p in pieces])[:32]}.{mode}.arrow"
+    schema = SEEN.with_metadata({"imm.shards": " ".join(shards)})
+    with store.scratch() as temporary:
+        with pa.OSFile(temporary, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for number, piece in enumerate(pieces):
+                start, end = resolved.starts[number], resolved.starts[number + 1]
+                ok = resolved.ok[start:end]
+                keys = id_rows(read_places(store, piece).column("key"))[ok]
+                columns = [id_array(keys), id_array(resolved.media[start:end][ok])]
+                writer.write_batch(pa.record_batch(columns, schema=schema))
+        store.publish(temporary, name)
+
+
+def _summary(manifest: Manifest) -> dict[str, Any]:
+    ledger = manifest.document["ledger"]
+    kinds: Counter[str] = Counter()
+    for index in manifest.document["media"]:
+        for digest in index["shards"]:
+            kinds.update(Shard(manifest.store, digest).table.column("format").to_pylist())
+    return {
+        "reasons": ledger["reasons"],
+        "media": sum(index["count"] for index in manifest.document["media"]),
+        "formats": dict(kinds.most_common()),
+    }

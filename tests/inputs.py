@@ -1,0 +1,51 @@
+"""Small real inputs: pictures and records over them; and what became of them."""
+
+import io
+import sys
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from infinity_mm.manifest import Manifest
+from infinity_mm.schema import Sample, samples_from
+
+IMM = [sys.executable, "-c", "import sys; from infinity_mm.cli import main; sys.exit(main())"]
+
+
+def jpeg(seed: int, size: tuple[int, int] = (24, 16), format: str = "JPEG") -> bytes:
+    """A picture of noise."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format)
+    return buffer.getvalue()
+
+
+def record(image: Any, text: str = "What is this?", answer: str = "Noise.", **more: Any) -> dict[str, Any]:
+    """A LLaVA record; `image` None is text only."""
+    marker = "" if image is None else "<image>\n" * (len(image) if isinstance(image, list) else 1)
+    conversations = [{"from": "human", "value": marker + text}, {"from": "gpt", "value": answer}]
+    return {**({} if image is None else {"image": image}), "conversations": conversations, **more}
+
+
+def samples(manifest: Manifest) -> list[Sample]:
+    """The selected samples of a manifest, in order."""
+    return [
+        sample
+        for number, shard in enumerate(manifest.shards)
+        for sample in samples_from(manifest.table(number).take(shard.selected.rows))
+    ]
+
+
+def ledger(manifest: Manifest) -> list[dict[str, Any]]:
+    """The rows of a manifest's ledger."""
+    rows: list[dict[str, Any]] = pq.read_table(
+        manifest.store.path(manifest.document["ledger"]["file"])
+    ).to_pylist()
+    return rows
+
+
+def reasons(manifest: Manifest) -> dict[str, str]:
+    """Origin -> reason of every record that was not kept."""
+    return {row["origin"]: row["reason"] for row in ledger(manifest)}
