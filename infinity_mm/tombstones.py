@@ -35,23 +35,26 @@ class Withdrawn(NamedTuple):
         return gone
 
 
-def write_tombstone(store: Store, kind: str, value: str, why: str) -> dict[str, Any]:
-    """Withdraw a sample or medium (`value`: hex id) or a source (its name or URI)."""
+def write_tombstone(store: Store, kind: str, values: list[str], why: str) -> None:
+    """Withdraw samples or media (`values`: hex ids) or sources (names)."""
     if kind not in KINDS:
         raise ValueError(f"a tombstone is for one of {', '.join(KINDS)}, not {kind!r}")
-    stone = {"kind": kind, "value": value, "why": why}
-    store.write(f"tombstones/{digest_of([kind, value])[:32]}.json", json.dumps(stone).encode() + b"\n")
-    return stone
+    stone = {"kind": kind, "values": sorted(values), "why": why}
+    store.write(
+        f"tombstones/{digest_of([kind, sorted(values)])[:32]}.json", json.dumps(stone).encode() + b"\n"
+    )
 
 
 def tombstones(store: Store) -> list[dict[str, Any]]:
-    """Every withdrawal: kind, value, why."""
+    """Every withdrawal: kind, values, why."""
     names = [n for n in store.names("tombstones") if not n.startswith("tombstones/redacted-")]
     return [json.loads(store.read(name)) for name in names]
 
 
 def read_tombstones(store: Store) -> Withdrawn:
     """All that is withdrawn from a store."""
-    found = tombstones(store)
-    ids = frozenset(bytes.fromhex(s["value"]) for s in found if s["kind"] in ("sample", "medium"))
-    return Withdrawn(ids, frozenset(s["value"] for s in found if s["kind"] == "source"))
+    found = [(stone["kind"], value) for stone in tombstones(store) for value in stone["values"]]
+    return Withdrawn(
+        frozenset(bytes.fromhex(value) for kind, value in found if kind != "source"),
+        frozenset(value for kind, value in found if kind == "source"),
+    )

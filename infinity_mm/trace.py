@@ -66,7 +66,7 @@ def trace(store: Store, text: str, reference: str | None = None) -> dict[str, An
             f"nothing in {store.url} has {text!r}: give a sample or medium id (8 or more characters of it), "
             "or an origin such as train.jsonl:17"
         )
-    stones = {s["value"]: s for s in tombstones(store)}
+    stones = {value: s["why"] or True for s in tombstones(store) for value in s["values"]}
     return {
         "id": text,
         "samples": [
@@ -160,7 +160,7 @@ def _about(
             entry |= {k: info[k] for k in ("kind", "format", "width", "height", "length")}
             break
         if identity.hex() in stones:
-            entry["withdrawn"] = stones[identity.hex()]["why"] or True
+            entry["withdrawn"] = stones[identity.hex()]
         media.append(entry)
     out: dict[str, Any] = {
         "sample_id": sample.sample_id.hex(),
@@ -174,5 +174,5 @@ def _about(
         "life": life,
     }
     if sample.sample_id.hex() in stones:
-        out["withdrawn"] = stones[sample.sample_id.hex()]["why"] or True
+        out["withdrawn"] = stones[sample.sample_id.hex()]
     return out

@@ -2,7 +2,8 @@
 
 `gc` deletes (1) files that no named manifest or its ancestors stand on, (2) finished pieces of runs, and
 (3) the bytes of what was withdrawn: a medium's bytes become zeros in place (holes, where the file system
-has them, so that the disk is free), a sample's row loses its turns, names and meta. Offsets, row numbers
+has them, so that the disk is free), a sample's row loses its turns, names and meta, and a medium that only
+withdrawn samples show is withdrawn with them. Offsets, row numbers
 and every manifest's digest stand; `tombstones/redacted-*` keeps the new sha256 of a shard it changed.
 """
 
@@ -26,6 +27,7 @@ from infinity_mm.transfer import files_of
 
 SWEPT = ("media", "bytes", "locations", "index", "samples", "sidecars", "ledgers", "origins", "manifests")
 CHUNK = 1 << 24
+ORPHANED = "only withdrawn samples show it"
 
 
 def forget(store: Store, text: str, why: str) -> dict[str, Any]:
@@ -36,8 +38,7 @@ def forget(store: Store, text: str, why: str) -> dict[str, Any]:
     sources = _sources(store)
     named = [name for name, about in sources.items() if text in (name, about.get("uri"))]
     if named:
-        for name in named:
-            write_tombstone(store, "source", name, why)
+        write_tombstone(store, "source", named, why)
         return {"kind": "source", "values": named, "samples": sum(_count(store, name) for name in named)}
     if len(text) != 32 or set(text.lower()) - set("0123456789abcdef"):
         known = ", ".join(sorted(sources)) or "none"
@@ -47,7 +48,7 @@ def forget(store: Store, text: str, why: str) -> dict[str, Any]:
     text = text.lower()
     found = trace(store, text)["samples"]
     kind = "sample" if any(s["sample_id"] == text for s in found) else "medium"
-    write_tombstone(store, kind, text, why)
+    write_tombstone(store, kind, [text], why)
     return {"kind": kind, "values": [text], "samples": len(found)}
 
 
@@ -84,9 +85,12 @@ def gc(store: Store, *, dry_run: bool = False) -> dict[str, Any]:
         doomed = [name for folder in SWEPT for name in _walk(store, folder) if name not in live]
         pieces = [name for folder in ("work", "tmp", "runs") for name in _walk(store, folder)]
         freed = sum(store.size(name) for name in [*doomed, *pieces])
-        media = list(_withdrawn_media(store, live))
+        orphaned = _orphaned(store, live)
+        media = list(_withdrawn_media(store, live, orphaned))
         samples = list(_withdrawn_samples(store, live))
         if not dry_run:
+            if orphaned:
+                write_tombstone(store, "medium", [m.hex() for m in orphaned], ORPHANED)
             for name in [*doomed, *pieces]:
                 store.delete(name)
             for digest, rows in media:
@@ -112,12 +116,9 @@ def _walk(store: Store, folder: str) -> Iterator[str]:
         yield from (str(n)[len(store.root) + 1 :] for n in sorted(store.fs.find(store.path(folder))))
 
 
-def _withdrawn_media(store: Store, live: set[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Shards in copy mode and their rows whose medium is withdrawn and whose bytes are still there.
-
-    A medium of a withdrawn sample or source goes too if no other sample of a named manifest shows it.
-    """
-    doomed = read_tombstones(store).ids | _orphaned(store, live)
+def _withdrawn_media(store: Store, live: set[str], orphaned: set[bytes]) -> Iterator[tuple[str, np.ndarray]]:
+    """Shards in copy mode and their rows whose medium is withdrawn and whose bytes are still there."""
+    doomed = read_tombstones(store).ids | orphaned
     for name in sorted(n for n in live if n.startswith("bytes/")):
         shard = Shard(store, name.split("/", 1)[1].removesuffix(".arrow"))
         named = np.flatnonzero(among(id_rows(shard.table.column("media_id")), doomed))
@@ -128,7 +129,7 @@ def _withdrawn_media(store: Store, live: set[str]) -> Iterator[tuple[str, np.nda
 
 
 def _orphaned(store: Store, live: set[str]) -> set[bytes]:
-    """Media that only withdrawn samples show. Memory: the withdrawn samples' media."""
+    """Media that only withdrawn samples show: they are withdrawn with them. Memory: those media."""
     withdrawn = read_tombstones(store)
     orphaned: set[bytes] = set()
     for others in (False, True):

@@ -41,7 +41,7 @@ def samples(manifest: Manifest) -> list[Sample]:
 def ledger(manifest: Manifest) -> list[dict[str, Any]]:
     """The rows of a manifest's ledger."""
     rows: list[dict[str, Any]] = pq.read_table(
-        manifest.store.path(manifest.document["ledger"]["file"])
+        manifest.store.open_file(manifest.document["ledger"]["file"])
     ).to_pylist()
     return rows
 

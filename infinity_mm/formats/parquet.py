@@ -2,8 +2,8 @@
 
 Units are row groups. The bytes of media are not read: whether a row has some is told from the path column
 and the number of nulls each row group's footer gives for the bytes; only where some rows of a group have
-bytes and others a path alone, or where there is no path column for a list, is the column itself gone
-through, a few rows at a time. Memory holds a row group's paths and a thousand rows of the other columns.
+bytes and others a path alone, or where there are no paths to tell it, is the column itself gone through, a
+few rows at a time. Memory holds a row group's paths and a thousand rows of the other columns.
 """
 
 from collections.abc import Iterator
@@ -92,36 +92,40 @@ def _rows(file: pq.ParquetFile, group: int, names: list[str], count: int) -> Ite
 
 def _entries(file: pq.ParquetFile, group: int, column: MediaColumn) -> list[list[Entry]]:
     """The media of each row of a row group, reading paths only where that can tell."""
-    nulls, total = _nulls(file, group, f"{column.name}.", "bytes" if column.struct else "")
-    leaf = _leaf(file, column.name, "path") if column.has_path else None
-    if leaf is not None and nulls is not None:
-        found, absent = _read(file, group, column, leaf, ROWS)
+    nulls, total = _nulls(file, group, _leaf(file, column.name, "bytes" if column.struct else ""))
+    if column.has_path and nulls is not None:
+        found, absent = _read(
+            file, group, column, file.schema.column(_leaf(file, column.name, "path")).path, ROWS
+        )
         if nulls == absent:
             return found
         if nulls == total:
             return [[e._replace(has_bytes=False) for e in row if e.path] for row in found]
-    elif not column.several and nulls in (0, total):
+    elif not column.several and not column.struct and nulls in (0, total):
         rows = file.metadata.row_group(group).num_rows
         return [[Entry(0, None, True)] if nulls == 0 else [] for _ in range(rows)]
     return _read(file, group, column, column.name, MEDIA_ROWS)[0]
 
 
-def _nulls(file: pq.ParquetFile, group: int, prefix: str, last: str) -> tuple[int | None, int]:
-    """How many nulls, of how many values, a media column's bytes have in a row group; None: not told."""
-    chunks = file.metadata.row_group(group)
-    for i in range(chunks.num_columns):
-        chunk = chunks.column(i)
-        place = chunk.path_in_schema
-        if f"{place}.".startswith(prefix) and (not last or place.endswith(f".{last}")):
-            known = chunk.is_stats_set and chunk.statistics.has_null_count
-            return (chunk.statistics.null_count if known else None), chunk.num_values
-    return None, 0
+def _nulls(file: pq.ParquetFile, group: int, leaf: int) -> tuple[int | None, int]:
+    """How many nulls, of how many values, a leaf has in a row group; None: the footer does not tell.
+
+    Reads one value and compares types first: in a damaged footer pyarrow (26) raises for the one and ends the
+    process when it is asked for statistics.
+    """
+    schema = file.schema.column(leaf)
+    next(file.iter_batches(1, [group], [schema.path], use_threads=False), None)
+    chunk = file.metadata.row_group(group).column(leaf)
+    known = (
+        chunk.physical_type == schema.physical_type and chunk.is_stats_set and chunk.statistics.has_null_count
+    )
+    return (chunk.statistics.null_count if known else None), chunk.num_values
 
 
-def _leaf(file: pq.ParquetFile, name: str, last: str) -> str | None:
-    """The full path of a column's leaf, e.g. images.list.element.path."""
-    paths = (file.schema.column(i).path for i in range(len(file.schema)))
-    return next((p for p in paths if p.startswith(f"{name}.") and p.endswith(f".{last}")), None)
+def _leaf(file: pq.ParquetFile, name: str, last: str) -> int:
+    """The number of a column's leaf, e.g. of images.list.element.path."""
+    paths = [file.schema.column(i).path for i in range(len(file.schema))]
+    return next(i for i, p in enumerate(paths) if f"{p}.".startswith(f"{name}.") and p.endswith(last))
 
 
 def _read(

@@ -267,6 +267,5 @@ def check_unicode(record: Record) -> None:
                 raise RecordError("bad_encoding", f"{error.reason} in {around}") from None
 
 
-
 def printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()

@@ -19,6 +19,8 @@ _LE16x4 = Struct("<HHHH").unpack_from
 _TAG_LE32 = Struct("<4sI").unpack_from
 
 _PIXEL_CHUNKS = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fcTL", b"fdAT"))
+# Chunks whose damage is forgiven. An unknown one is not: a flipped bit turns tRNS into "uRNS".
+_REMARKS = frozenset((b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"tIME", b"pHYs"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Whole:
 
 
 def png(raw: bytes) -> Whole:
-    """Checks the order, length and CRC of every chunk that makes pixels, and what the others inflate to.
+    """Checks the order and length of the chunks, their CRC but for remarks, and what those inflate to.
 
     The bytes returned hold only the chunks that make pixels: damaged text harms no pixel, and Pillow would
     inflate it. Bytes after IEND are ignored.
@@ -47,9 +49,9 @@ def png(raw: bytes) -> Whole:
             raise MediaError("corrupt", f"no chunk name at byte {i + 4}")
         if end > len(raw):
             raise MediaError("truncated", f"{_name(tag)} chunk ends beyond the file")
+        if tag not in _REMARKS and zlib.crc32(view[i + 4 : end - 4]) != _BE32(raw, end - 4)[0]:
+            raise MediaError("corrupt", f"bad CRC in the {_name(tag)} chunk at byte {i}")
         if tag in _PIXEL_CHUNKS:
-            if zlib.crc32(view[i + 4 : end - 4]) != _BE32(raw, end - 4)[0]:
-                raise MediaError("corrupt", f"bad CRC in the {_name(tag)} chunk at byte {i}")
             if tag == b"acTL":
                 if length < 8 or b"IDAT" in seen or announced:
                     raise MediaError("corrupt", "misplaced acTL chunk")

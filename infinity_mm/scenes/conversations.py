@@ -127,7 +127,8 @@ def draw_scene(config: ScenesConfig, kind: str, rng: Generator) -> Scene:
             return draw_text(rng, config.size) if other < 0.1 else draw_chart(rng, config.size)
     if kind == "relation":
         return _shapes(config, rng, least=2)
-    return _shapes(config, rng, repeated=kind in ("count", "caption", "conversation") and chance(rng, 0.4))
+    repeated = {"count": 0.7, "caption": 0.4, "conversation": 0.4}.get(kind, 0.0)
+    return _shapes(config, rng, repeated=chance(rng, repeated))
 
 
 def exchanges_for(scene: Scene, kind: str, lang: str, rng: Generator) -> list[Exchange] | None:

@@ -114,7 +114,7 @@ def _description(
 
     Each object has three facts: size, colour, shape. An attribute left out counts as missing.
     """
-    odds = pick(rng, ((1.0, 0.0), (0.7, 0.2), (0.45, 0.35), (0.0, 0.85)))  # of right, of wrong
+    odds = pick(rng, ((1.0, 0.0), (0.75, 0.15), (0.6, 0.25), (0.45, 0.35), (0.0, 0.85)))  # of right, of wrong
     tally = {"right": 0, "wrong": 0, "missing": 0}
     said: list[dict[str, str | None]] = []
     for thing in scene.things:
@@ -136,7 +136,7 @@ def _description(
 def score_answer(scene: Scene, lang: str, rng: Generator) -> Exchange:
     """A question with a reply and its score by `score`: three facts an object in descriptions, else one."""
     about: dict[str, Any]
-    if scene.kind == "shapes" and chance(rng, 0.6):
+    if scene.kind == "shapes" and chance(rng, 0.75):
         question, kind = say(lang, "describe.q", rng), "describe"
         reply, tally, said = _description(scene, lang, rng)
         about = {"said": said}

@@ -81,7 +81,7 @@ def _attribute(name: str, choices: Sequence[str]) -> Maker:
 
 def _count(scene: Scene, lang: str, rng: Generator) -> Ask:
     """How many objects, of any kind or of one colour, shape or both; now and then of none that is there."""
-    parts = pick(rng, ([], ["colour"], ["shape"], ["colour", "shape"]))
+    parts = pick(rng, ([], [], [], ["colour"], ["shape"], ["colour"], ["shape"], ["colour", "shape"]))
     if chance(rng, 0.12):
         wanted = {"colour": pick(rng, tuple(COLOURS)), "shape": pick(rng, SHAPES)}
     else:

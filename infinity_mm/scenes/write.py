@@ -55,7 +55,7 @@ def make_scenes(config: ScenesConfig, progress: Callable[[int, int], None] | Non
         write("benchmark.json", (_as_json(entries) + "\n").encode())
 
     plans = make_plans(config)
-    counts: dict[str, Counter[str]] = {key: Counter() for key in ("kinds", "media", "languages", "defects")}
+    counts: dict[str, Counter[str]] = {key: Counter() for key in ("kind", "medium", "language", "defect")}
     data_path, truth_path = config.out / "data.json.partial", config.out / "truth.jsonl.partial"
     with _text_file(data_path) as data_file, _text_file(truth_path) as truth_file:
         for index in range(config.count):
@@ -64,9 +64,9 @@ def make_scenes(config: ScenesConfig, progress: Callable[[int, int], None] | Non
                 write(name, data)
             data_file.write(("[\n" if index == 0 else ",\n") + _as_json(record.entry))
             truth_file.write(_as_json(record.truth) + "\n")
-            for plural, key in (("kinds", "kind"), ("media", "medium"), ("languages", "language")):
-                counts[plural][record.truth[key]] += 1
-            counts["defects"].update(record.truth["defects"])
+            for key in ("kind", "medium", "language"):
+                counts[key][record.truth[key]] += 1
+            counts["defect"].update(record.truth["defects"])
             if progress:
                 progress(index + 1, config.count)
         data_file.write("\n]\n")

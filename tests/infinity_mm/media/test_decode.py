@@ -266,6 +266,7 @@ BAD = {
     "png, cut": ("truncated", PNG[: len(PNG) // 2]),
     "png, no IEND": ("truncated", PNG[:-12]),
     "png, bad CRC": ("corrupt", PNG.replace(b"IDAT", b"IDAT\x01", 1)[:-1]),
+    "png, transparency misnamed": ("corrupt", GOOD["png P keyed"].replace(b"tRNS", b"uRNS")),
     "png, flipped": ("corrupt", PNG[:200] + bytes([PNG[200] ^ 1]) + PNG[201:]),
     "png, bad header CRC": ("corrupt", PNG[:29] + b"abcd" + PNG[33:]),
     "png, too little data": ("truncated", PNG_HEAD + chunk(b"IDAT", b"") + chunk(b"IEND", b"")),

@@ -41,8 +41,8 @@ def test_kinds_and_shares_choose_the_curriculum(tmp_path):
         png_share=0,
     )
     summary = make_scenes(config)
-    assert set(summary["kinds"]) == {"caption", "colour"}
-    assert summary["languages"] == {"en": 30} and summary["media"] == {"image": 30}
+    assert set(summary["kind"]) == {"caption", "colour"}
+    assert summary["language"] == {"en": 30} and summary["medium"] == {"image": 30}
     assert not list((tmp_path / "out").rglob("*.png"))
 
 
@@ -54,4 +54,4 @@ def test_other_sizes_and_numbers_of_objects(tmp_path, objects):
 
 def test_everything_defective_still_ends(tmp_path):
     summary = make_scenes(ScenesConfig(out=tmp_path / "out", count=30, defects=1.0))
-    assert sum(summary["defects"].values()) == 30
+    assert sum(summary["defect"].values()) == 30

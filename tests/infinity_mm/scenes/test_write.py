@@ -77,12 +77,12 @@ def test_summary_counts_what_lies_there(drawn):
     files = [p for p in drawn.folder.rglob("*") if p.is_file()]
     assert drawn.summary["files"] == len(files)
     assert drawn.summary["bytes"] == sum(p.stat().st_size for p in files)
-    assert sum(drawn.summary["kinds"].values()) == drawn.summary["records"] == len(drawn.entries)
+    assert sum(drawn.summary["kind"].values()) == drawn.summary["records"] == len(drawn.entries)
     assert json.loads(json.dumps(drawn.summary)) == drawn.summary
 
 
 def test_every_defect_appears_as_often_as_any_other(drawn):
-    counts = drawn.summary["defects"]
+    counts = drawn.summary["defect"]
     assert set(counts) == set(DEFECTS)
     assert max(counts.values()) - min(counts.values()) <= 2
     assert 0.35 <= sum(counts.values()) / len(drawn.entries) <= 0.45
@@ -126,10 +126,10 @@ def test_no_other_file_than_those_named(drawn):
 
 
 def test_both_languages_all_media_and_kinds(drawn):
-    languages = drawn.summary["languages"]
+    languages = drawn.summary["language"]
     assert 0.2 < languages["zh"] / len(drawn.entries) < 0.4
-    assert set(drawn.summary["media"]) == {"image", "images", "video", "text"}
-    assert len(drawn.summary["kinds"]) == 17
+    assert set(drawn.summary["medium"]) == {"image", "images", "video", "text"}
+    assert len(drawn.summary["kind"]) == 17
     for entry, truth in drawn.clean():
         turns = [t["value"] for t in entry["conversations"] if t["from"] == "human"]
         chinese = [any("\u4e00" <= c <= "\u9fff" for c in turn) for turn in turns]
@@ -148,4 +148,4 @@ def test_conversations_vary(drawn):
 
 def test_no_defects_no_benchmark(tmp_path):
     summary = make_scenes(ScenesConfig(out=tmp_path / "out", count=5))
-    assert summary["defects"] == {} and not (tmp_path / "out" / "benchmark.json").exists()
+    assert summary["defect"] == {} and not (tmp_path / "out" / "benchmark.json").exists()
