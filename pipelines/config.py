@@ -17,7 +17,9 @@ class StageConfig(BaseModel):
         default_factory=default_workers, ge=0, description="Worker processes; 0 works in this one."
     )
     executor: Literal["local"] = Field("local", description="Where workers run.")
-    replace: bool = Field(False, description="Point an existing NAME to the new manifest.")
+    replace: bool = Field(
+        False, description="Point an existing NAME to the new manifest; replace a former export."
+    )
 
     def recorded(self) -> dict[str, Any]:
         """The fields that decide what comes out: they go into the manifest and into cache keys."""

@@ -1,13 +1,16 @@
 """Taking data out: a manifest into a folder of another format.
 
 Map step: one part a sample shard, files under temporary names until they are whole. What the format can't
-express, what is withdrawn and what can't be read is a row of `imm-ledger.parquet` in the folder; all else comes
-back with the same sample id. `imm-export.json`, written last, says what was exported. Killed and run again it
-goes on; a folder that another export began is refused.
+express, what is withdrawn and what can't be read is a row of `imm-ledger.parquet` in the folder; all else
+comes back with the same sample id. `imm-export.json`, written last, says what was exported. Killed and run
+again it goes on; a folder that holds anything else is refused.
 """
 
+import contextlib
+import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -180,6 +183,7 @@ def write_json(path: str, value: Any) -> None:
 def run(config: ExportConfig, report: Report | None = None) -> dict[str, Any]:
     """Export a manifest; the account. Raises ValueError if the folder holds anything else."""
     store = Store.open(config.store)
+    folder = os.path.abspath(config.to)
     with store.using():
         manifest = Manifest.open(store, config.manifest)
         about = {
@@ -189,49 +193,72 @@ def run(config: ExportConfig, report: Report | None = None) -> dict[str, Any]:
             "lines": config.lines,
         }
         key = digest_of(about)
-        folder = os.path.abspath(config.to)
-        _claim(folder, key)
-        parts = {n: finished(folder, n) for n in range(len(manifest.shards))}
-        todo = [n for n, part in parts.items() if part is None]
-        step_config = PartConfig(config.store, manifest.file, folder, config.format, config.lines, key)
-        step = Step(name=f"export {config.format}", open=open_step, config=step_config)
-        for part in run_step(step, todo, workers=config.workers, report=report):
-            parts[part.number] = part
-        done = [part for _, part in sorted(parts.items()) if part is not None]
-        with Ledger(store) as ledger:
-            for part in done:
-                for source, (came, written) in part.sources.items():
-                    ledger.came(source, came)
-                    ledger.kept(source, written)
-                for row in part.rows:
-                    ledger.add(row)
-            written = sum(w for part in done for _, w in part.sources.values())
-            ledger.close_to(os.path.join(folder, "imm-ledger.parquet"), written)
-        files = [f for part in done for f in part.files]
-        more = WRITERS[config.format].finish(Path(folder), [Path(folder, f) for f in files])
-        files += [os.path.relpath(f, folder) for f in more]
-        result = {
-            **about,
-            **ledger.counts,
-            "reasons": dict(sorted(ledger.reasons.items())),
-            "sources": manifest.document["sources"],
-        }
-        write_json(os.path.join(folder, "imm-export.json"), {**result, "files": sorted(set(files))})
-    return {"stage": "export", **result, "to": str(config.to), "files": len(set(files))}
+        with _claimed(folder, key, config.replace):
+            result, files = _export(store, manifest, config, folder, key, report)
+            result = {**about, **result, "sources": manifest.document["sources"]}
+            write_json(os.path.join(folder, "imm-export.json"), {**result, "files": files})
+    return {"stage": "export", **result, "to": str(config.to), "files": len(files)}
 
 
-def _claim(folder: str, key: str) -> None:
+def _export(
+    store: Store, manifest: Manifest, config: ExportConfig, folder: str, key: str, report: Report | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Write what is missing of the parts, and the ledger; the account and the data files."""
+    parts = {n: finished(folder, n) for n in range(len(manifest.shards))}
+    todo = [n for n, part in parts.items() if part is None]
+    step_config = PartConfig(config.store, manifest.file, folder, config.format, config.lines, key)
+    step = Step(name=f"export {config.format}", open=open_step, config=step_config)
+    for part in run_step(step, todo, workers=config.workers, report=report):
+        parts[part.number] = part
+    done = [part for _, part in sorted(parts.items()) if part is not None]
+    with Ledger(store) as ledger:
+        for part in done:
+            for source, (came, written) in part.sources.items():
+                ledger.came(source, came)
+                ledger.kept(source, written)
+            for row in part.rows:
+                ledger.add(row)
+        written = sum(w for part in done for _, w in part.sources.values())
+        ledger.close_to(os.path.join(folder, "imm-ledger.parquet"), written)
+    files = [f for part in done for f in part.files]
+    more = WRITERS[config.format].finish(Path(folder), [Path(folder, f) for f in files])
+    files += [os.path.relpath(f, folder) for f in more]
+    return {**ledger.counts, "reasons": dict(sorted(ledger.reasons.items()))}, sorted(set(files))
+
+
+@contextlib.contextmanager
+def _claimed(folder: str, key: str, replace: bool) -> Iterator[None]:
+    """Make the folder this export's while it runs. Raises ValueError if it holds anything else, unless that
+    is another export and `replace` is given: then all of that goes."""
     marker = os.path.join(folder, STATE, "key")
     if os.path.isdir(folder) and os.listdir(folder):
-        try:
-            with open(marker) as file:
-                same = file.read() == key
-        except FileNotFoundError:
-            same = False
-        if not same:
+        if not os.path.exists(marker):
             raise ValueError(
-                f"{folder} holds something else than this export: name a new or empty folder with --to"
+                f"{folder} holds something else than an export: name a new or empty folder with --to"
             )
+        with open(marker) as file:
+            same = file.read() in (key, "")
+        if not same and not replace:
+            raise ValueError(f"{folder} holds another export: give --replace to delete it, or another --to")
+        if not same:
+            shutil.rmtree(folder)
     os.makedirs(os.path.dirname(marker), exist_ok=True)
-    with open(marker, "w") as file:
-        file.write(key)
+    with open(marker, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another export is writing to {folder}: wait until it is done") from None
+        if not os.path.getsize(marker):
+            file.write(key)
+            file.flush()
+        else:
+            _sweep(folder)
+        yield
+
+
+def _sweep(folder: str) -> None:
+    """Delete the temporary files of an export that was killed."""
+    for base, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(".tmp-"):
+                os.unlink(os.path.join(base, name))

@@ -1,6 +1,7 @@
 """Small real inputs: pictures and records over them; and what became of them."""
 
 import io
+import subprocess
 import sys
 from typing import Any
 
@@ -12,6 +13,12 @@ from infinity_mm.manifest import Manifest
 from infinity_mm.schema import Sample, samples_from
 
 IMM = [sys.executable, "-c", "import sys; from infinity_mm.cli import main; sys.exit(main())"]
+
+
+def imm(*args: str, **more: Any) -> "subprocess.Popen[bytes]":
+    """Start a command in a process group of its own."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*IMM, *args], **pipes, start_new_session=True, **more)
 
 
 def jpeg(seed: int, size: tuple[int, int] = (24, 16), format: str = "JPEG") -> bytes:

@@ -5,14 +5,12 @@ import os
 import random
 import resource
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from inputs import IMM, jpeg, ledger, reasons, record, samples
+from inputs import imm, jpeg, ledger, reasons, record, samples
 
 from infinity_mm.manifest import Manifest, ManifestError
 from infinity_mm.schema import Part, samples_from
@@ -218,16 +216,6 @@ def many(dataset: Dataset) -> Path:
 
 
 OPTIONS = ["--unit-bytes", "9000", "--shard-bytes", "60000"]
-
-
-def imm(*args: str, **more: Any) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [*IMM, *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        **more,
-    )
 
 
 def command(path: Path, store: Path, *more: str) -> list[str]:
