@@ -98,7 +98,7 @@ class _Look:
         size, mtime = self._containers[path]
         if how == "range":
             if offset + length > size:
-                return failed("short_file", f"{path} ends before the medium does")
+                return failed("short_file", f"{os.path.basename(path)} ends before the medium does")
             size = length
         return found(how, raw, offset, length, member, size, mtime)
 
@@ -108,7 +108,7 @@ class _Look:
             path = os.path.normpath(os.path.join(self.root, written))
             shown = printable(written)
             if not inside(path, self.root):
-                return failed("path_outside", f"{shown} leads out of {self.root}: name another --media-root")
+                return failed("path_outside", f"{shown} leads out of the media root: name another with --media-root")
             status = os.lstat(path)
             if stat.S_ISLNK(status.st_mode):
                 real = os.path.realpath(path)
@@ -116,14 +116,14 @@ class _Look:
             else:
                 real = os.path.join(self._folder(os.path.dirname(path)), os.path.basename(path))
         except (FileNotFoundError, NotADirectoryError):
-            return failed("missing_file", f"{shown} is not in {self.root}")
+            return failed("missing_file", f"{shown} is not below the media root")
         except ValueError as error:
             return failed("bad_path", f"{printable(repr(raw))}: {error}")
         except OSError as error:
             reason = "bad_path" if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else "unreadable_file"
             return failed(reason, f"{shown}: {error.strerror}")
         if not self.follow_links and not inside(real, self.root):
-            return failed("path_outside", f"{shown} is a link out of {self.root}: --follow-links allows it")
+            return failed("path_outside", f"{shown} is a link out of the media root: --follow-links allows it")
         if not stat.S_ISREG(status.st_mode):
             return failed("not_a_file", f"{shown} is not a regular file")
         if status.st_size == 0:
