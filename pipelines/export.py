@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from infinity_mm.columns import media_of
 from infinity_mm.executor import Guard, Report, Step, Work
 from infinity_mm.executor import run as run_step
 from infinity_mm.formats.registry import WRITERS
@@ -124,10 +126,14 @@ def _items(
 ) -> Iterator[Item]:
     writer = WRITERS[config.format]
     withdrawn = manifest.withdrawn
+    shards = list(library.shards())
     selected = manifest.shards[number].selected.rows
     for start in range(0, len(selected), BATCH):
         table = manifest.table(number).take(pa.array(selected[start : start + BATCH]))
         gone = withdrawn.rows(table)
+        owners, ids = media_of(table)
+        found, at = library.find_many(ids)
+        ends = np.searchsorted(owners, np.arange(table.num_rows + 1))
         for i, sample in enumerate(samples_from(table)):
             count = sources.setdefault(sample.source, [0, 0])
             count[0] += 1
@@ -143,8 +149,11 @@ def _items(
             if reason is not None:
                 rows.append(_not_written(sample, "dropped", "inexpressible", reason))
                 continue
+            places = [
+                (shards[found[k]] if found[k] >= 0 else "", int(at[k])) for k in range(ends[i], ends[i + 1])
+            ]
             try:
-                media = _media(library, sample)
+                media = _media(library, sample, places)
             except Unavailable as error:
                 rows.append(_not_written(sample, "failed", error.reason, error.detail))
                 continue
@@ -152,15 +161,22 @@ def _items(
             yield Item(sample, media)
 
 
-def _media(library: Library, sample: Sample) -> list[Medium]:
-    """The media with their bytes read and checked, so that a bad one is known before anything is written."""
+def _media(library: Library, sample: Sample, places: list[tuple[str, int]]) -> list[Medium]:
+    """The media with their bytes read and checked, so that a bad one is known before anything is written.
+
+    `places`: the shard and row of each, the shard "" where no index has it.
+    """
+    shown = {p.media: p.type for turn in sample.turns for p in turn.parts if p.type != "text"}
     media = []
-    for identity, name in zip(sample.media, sample.names, strict=True):
-        found = library.find(identity)
-        shard = library.shard(found.shard)
-        data = read_checked(shard, found.row, library.withdrawn)
-        row = shard.table
-        kind, form = row.column("kind")[found.row].as_py(), row.column("format")[found.row].as_py()
+    for i, (identity, (digest, row)) in enumerate(zip(sample.media, places, strict=True)):
+        if not digest:
+            raise Unavailable("missing_media", f"medium {identity.hex()} is in no media index")
+        shard = library.shard(digest)
+        data = read_checked(shard, row, library.withdrawn)
+        kind, form = shard.kinds[row], shard.formats[row]
+        if kind == "unknown":  # damaged: it goes out as what the sample shows it as
+            kind = shown.get(i, "image")
+        name = sample.names[i] or identity.hex()
         media.append(Medium(identity, kind, form, name, lambda data=data: data, len(data)))  # type: ignore[misc]
     return media
 

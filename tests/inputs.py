@@ -14,6 +14,39 @@ from infinity_mm.schema import Sample, samples_from
 
 IMM = [sys.executable, "-c", "import sys; from infinity_mm.cli import main; sys.exit(main())"]
 
+QA = "image=image,question=question,answer=answer"
+# a map for each file of the labelled data; none where it holds conversations already
+MAPS = {
+    "cc12m": "image=image,text=text",
+    "chartqa": f"{QA},id=image",
+    "coco_mini": "image=image,text=text.0,id=id",
+    "coco_mini_qa": f"{QA},id=id,source=source",
+    "coco_pairs_224": "image=image,id=id",
+    "coco_pairs_full": "image=image,id=id",
+    "datajuicer": "image=image,id=blob",
+    "datajuicer_video": "video=video",
+    "easy_vqa": QA,
+    "flickr8k": "image=image,text=text,id=id",
+    "flickr8k_alt": "image=image",
+    "flickr8k_conversations": "",
+    "flickr8k_match": "image=image,text=text,question='Describe the image.'",
+    "gaokao_mm": "images=images,question=question,answer=answer.0,system='请回答下面的问题。'",
+    "imagenet": "image=image,text=text",
+    "llamafactory": "",
+    "llamafactory_video": "",
+    "mathv": f"{QA},id=id",
+    "nd_imagededup": "image=image",
+    "nd_images4": "image=image",
+    "nd_jenssegers": "image=image",
+    "nd_perception": "image=image",
+    "nlvr": "images=images,question=text,answer=label,id=identifier",
+    "opencqa": f"{QA},id=id",
+    "owleval": "image=image,question=question,id=question_id",
+    "sroie": "image=image,text=fields.company",
+    "sroie_qa": QA,
+    "tabmwp": f"{QA},id=id",
+}
+
 
 def imm(*args: str, **more: Any) -> "subprocess.Popen[bytes]":
     """Start a command in a process group of its own."""

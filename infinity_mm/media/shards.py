@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -250,6 +251,18 @@ class Shard:
         self._locations: pa.Table | None = None
         self.roots: dict[str, dict[str, str]] = {}
         self._handle: int | None = None
+
+    @cached_property
+    def kinds(self) -> list[str]:
+        """The kind of each row: image, video or unknown."""
+        kinds: list[str] = self.table.column("kind").to_pylist()
+        return kinds
+
+    @cached_property
+    def formats(self) -> list[str]:
+        """The true format of each row."""
+        formats: list[str] = self.table.column("format").to_pylist()
+        return formats
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

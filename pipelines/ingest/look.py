@@ -13,8 +13,10 @@ import stat
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from infinity_mm.executor import Guard, Work
+from infinity_mm.formats.datasets_folder import batches
 from infinity_mm.schema import ID
 from infinity_mm.store import Store
 from pipelines.ingest.records import piece_files, write_rows
@@ -83,6 +85,7 @@ class _Look:
         self.follow_links = follow_links
         self._folders: dict[str, str] = {}
         self._containers: dict[str, tuple[int, int]] = {}
+        self._rows: dict[str, int] = {}
 
     def at(self, how: str, raw: bytes, offset: int, length: int, member: str) -> Row:
         if how == "file":
@@ -96,11 +99,15 @@ class _Look:
             status = os.stat(path)
             self._containers[path] = (status.st_size, status.st_mtime_ns)
         size, mtime = self._containers[path]
-        if how == "range":
-            if offset + length > size:
-                return failed("short_file", f"{os.path.basename(path)} ends before the medium does")
-            size = length
-        return found(how, raw, offset, length, member, size, mtime)
+        if how != "range":
+            # A row has no size of its own before it is read: the file's share of it will do for planning.
+            if path not in self._rows:
+                self._rows[path] = max(1, rows_in(how, path))
+            found_row = found(how, raw, offset, length, member, size, mtime)
+            return (*found_row[:6], size // self._rows[path], *found_row[7:])
+        if offset + length > size:
+            return failed("short_file", f"{os.path.basename(path)} ends before the medium does")
+        return found(how, raw, offset, length, member, length, mtime)
 
     def _file(self, raw: bytes) -> Row:
         try:
@@ -108,7 +115,9 @@ class _Look:
             path = os.path.normpath(os.path.join(self.root, written))
             shown = printable(written)
             if not inside(path, self.root):
-                return failed("path_outside", f"{shown} leads out of the media root: name another with --media-root")
+                return failed(
+                    "path_outside", f"{shown} leads out of the media root: name another with --media-root"
+                )
             status = os.lstat(path)
             if stat.S_ISLNK(status.st_mode):
                 real = os.path.realpath(path)
@@ -123,7 +132,9 @@ class _Look:
             reason = "bad_path" if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else "unreadable_file"
             return failed(reason, f"{shown}: {error.strerror}")
         if not self.follow_links and not inside(real, self.root):
-            return failed("path_outside", f"{shown} is a link out of the media root: --follow-links allows it")
+            return failed(
+                "path_outside", f"{shown} is a link out of the media root: --follow-links allows it"
+            )
         if not stat.S_ISREG(status.st_mode):
             return failed("not_a_file", f"{shown} is not a regular file")
         if status.st_size == 0:
@@ -134,6 +145,13 @@ class _Look:
         if folder not in self._folders:
             self._folders[folder] = os.path.realpath(folder)
         return self._folders[folder]
+
+
+def rows_in(how: str, path: str) -> int:
+    """How many rows a Parquet or Arrow file has."""
+    if how == "parquet":
+        return int(pq.read_metadata(path).num_rows)
+    return sum(batch.num_rows for batch in batches(path))
 
 
 def inside(path: str, root: str) -> bool:

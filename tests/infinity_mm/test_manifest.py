@@ -91,7 +91,7 @@ def test_names_are_checked_and_kept(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="--replace"):
         make(store, rows=6)
     assert make(store, rows=6, replace=True).samples == 12
-    with pytest.raises(ManifestError, match="letters, digits"):
+    with pytest.raises(ManifestError, match=r"letters, digits"):
         make(store, name="../evil")
     name_is_free(store, "m", False, "ingest", {"a": 1})
     with pytest.raises(ManifestError, match="taken by a manifest of ingest"):
