@@ -16,6 +16,7 @@ ROLES = ("system", "user", "assistant", "tool")
 MEDIA_KINDS = ("image", "video")
 ID_BYTES = 16
 SAMPLE_SCHEMA_VERSION = 1
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
 class Part(NamedTuple):
@@ -120,7 +121,7 @@ def turns_digest(turns: Sequence[Turn], rejected: Sequence[Turn] | None = None) 
     if rejected is not None:
         form.append(_canonical(rejected))
     try:
-        data = json.dumps(form, ensure_ascii=False, separators=(",", ":")).encode()
+        data = _encode(form).encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"text is not valid Unicode: {error.reason} at character {error.start}") from None
     return hashlib.sha256(data).digest()

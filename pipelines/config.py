@@ -1,4 +1,4 @@
-"""The options that every stage has."""
+"""The options that stages share."""
 
 from typing import Any, Literal
 
@@ -13,10 +13,6 @@ class StageConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     store: str = Field("store", description="Folder or fsspec URL of the store.")
-    workers: int = Field(
-        default_factory=default_workers, ge=0, description="Worker processes; 0 works in this one."
-    )
-    executor: Literal["local"] = Field("local", description="Where workers run.")
     replace: bool = Field(
         False, description="Point an existing NAME to the new manifest; replace a former export."
     )
@@ -25,3 +21,12 @@ class StageConfig(BaseModel):
         """The fields that decide what comes out: they go into the manifest and into cache keys."""
         outside = {"store", "out", "workers", "executor", "replace"}
         return {k: v for k, v in self.model_dump(mode="json").items() if k not in outside}
+
+
+class MapConfig(StageConfig):
+    """Options of a stage that has a map step."""
+
+    workers: int = Field(
+        default_factory=default_workers, ge=0, description="Worker processes; 0 works in this one."
+    )
+    executor: Literal["local"] = Field("local", description="Where workers run.")

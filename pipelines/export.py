@@ -29,14 +29,14 @@ from infinity_mm.manifest import Manifest
 from infinity_mm.media.index import Library, Unavailable, read_checked
 from infinity_mm.schema import Sample, samples_from
 from infinity_mm.store import Store, digest_of
-from pipelines.config import StageConfig
+from pipelines.config import MapConfig
 
 BATCH = 256
 STATE = ".export"
 FORMATS = Literal["llava", "messages", "webdataset", "infinity-mm", "parquet", "datasets"]
 
 
-class ExportConfig(StageConfig):
+class ExportConfig(MapConfig):
     """Write a manifest's samples in another format."""
 
     manifest: str = Field(

@@ -22,7 +22,7 @@ from infinity_mm.media.decode import DEFAULT_MAX_PIXELS
 from infinity_mm.media.probe import extension_matches
 from infinity_mm.sidecars import sidecar_entry
 from infinity_mm.store import Store, read_table
-from pipelines.config import StageConfig
+from pipelines.config import MapConfig
 from pipelines.measure import FAMILIES, measure
 from pipelines.selection import Verdict, row_of, select
 
@@ -62,7 +62,7 @@ RULES: dict[str, Rule] = {
 }  # fmt: skip
 
 
-class FilterConfig(StageConfig):
+class FilterConfig(MapConfig):
     """Keep the samples whose structure is sound and whose media decode."""
 
     manifest: str = Field(

@@ -97,7 +97,8 @@ def configs(config: RecipeConfig) -> list[tuple[str, StageConfig]]:
         common["workers"] = config.workers
     out = []
     for number, (name, options) in enumerate(stages, 1):
-        values = {**common, **options}
+        fields = STAGES[name].config.model_fields
+        values = {**{k: v for k, v in common.items() if k in fields}, **options}
         if config.replace:
             values["replace"] = True
         try:

@@ -12,7 +12,7 @@ from infinity_mm.formats.extensions import extension
 from infinity_mm.formats.json_value import dump
 from infinity_mm.formats.llava import llava_turns, no_markers
 from infinity_mm.formats.publish import nothing_more
-from infinity_mm.formats.sample_out import media_parts, with_meta
+from infinity_mm.formats.sample_out import lists_of, media_parts, with_meta
 from infinity_mm.formats.types import Item, WriteOptions
 from infinity_mm.formats.webdataset import WebDatasetReader
 from infinity_mm.formats.webdataset_writer import Tars
@@ -44,7 +44,8 @@ class InfinityMMWriter:
                     raise ValueError(f"sample {sample.sample_id.hex()}: {why}")
                 tar = tars.current()
                 key = sample.sample_id.hex()
-                picture = f"{key}.{extension(media[0].kind, media[0].format) if media else 'jpg'}"
+                kinds = lists_of(sample, media).kinds
+                picture = f"{key}.{extension(kinds[0], media[0].format) if media else 'jpg'}"
                 own: dict[str, Any] = {"image": picture} if media else {}
                 own["conversations"] = llava_turns(sample.turns)
                 tar.add(f"{key}.json", dump(with_meta(sample, own, options)).encode())

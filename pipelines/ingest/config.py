@@ -5,12 +5,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipelines.config import StageConfig
+from pipelines.config import MapConfig
 
 FORMATS = Literal["auto", "llava", "messages", "mapped", "webdataset", "infinity-mm", "parquet", "datasets"]
 
 
-class IngestConfig(StageConfig):
+class IngestConfig(MapConfig):
     """Bring data into the store."""
 
     inputs: list[str] = Field(
