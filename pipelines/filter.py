@@ -62,6 +62,10 @@ RULES: dict[str, Rule] = {
 }  # fmt: skip
 
 
+# What the rules that compare a medium with its sample keep, in words.
+JOINT_LIMITS = {"wrong_kind": "the kind it is shown as", "wrong_format": "the format its name says"}
+
+
 class FilterConfig(MapConfig):
     """Keep the samples whose structure is sound and whose media decode."""
 
@@ -261,7 +265,7 @@ class _Judge:
             return row_of(table, i, "failed", reason, others=names, detail=said)
         rule = RULES[names[0]]
         value, detail = self._value(rule, table, frame, i, media)
-        limit = rule.keep or rule.meaning
+        limit = rule.keep or JOINT_LIMITS[rule.name]
         return row_of(
             table, i, "dropped", rule.name, value=value, limit=limit, others=names[1:], detail=detail
         )

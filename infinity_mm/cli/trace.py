@@ -55,7 +55,7 @@ def _step(step: Mapping[str, Any]) -> str:
         return f"{step['stage']} → {where}: kept{weight}"
     parts = [f"{step['stage']} → {where}: {step['outcome']}, {step['reason']}"]
     if "value" in step:
-        parts.append(f"is {step['value']}, must be {step.get('limit')}")
+        parts[0] += f": {step['value']} (kept is: {step.get('limit')})"
     if "detail" in step:
         parts.append(step["detail"])
     if "witness" in step:

@@ -1,0 +1,71 @@
+"""The README shows what the commands print."""
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from infinity_mm.cli import COMMANDS, main
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+BLOCKS = re.findall(r"```console\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Each command of the console blocks, with the output shown under it."""
+    found: list[tuple[str, list[str]]] = []
+    for line in "".join(BLOCKS).splitlines():
+        if line.startswith("$ imm "):
+            found.append((line[6:], []))
+        else:
+            found[-1][1].append(line)
+    return found
+
+
+def line_matches(shown: str, printed: str) -> bool:
+    """`…` within a line stands for any characters."""
+    return re.fullmatch(re.escape(shown).replace("…", ".+?"), printed) is not None
+
+
+def matches(shown: list[str], printed: list[str]) -> bool:
+    """Whether output is what is shown; a line of `…` alone stands for any lines."""
+    if not shown:
+        return not printed
+    if shown[0] == "…":
+        return any(matches(shown[1:], printed[i:]) for i in range(len(printed) + 1))
+    return bool(printed) and line_matches(shown[0], printed[0]) and matches(shown[1:], printed[1:])
+
+
+def test_console_blocks_are_true(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(commands()) >= 10
+    for command, shown in commands():
+        assert main(shlex.split(command)) == 0, command
+        printed = capsys.readouterr().out.rstrip("\n").splitlines()
+        assert matches(shown, printed), f"$ imm {command}\n" + "\n".join(printed)
+
+
+def test_other_blocks_name_real_commands_and_files(capsys: pytest.CaptureFixture[str]) -> None:
+    for block in re.findall(r"```\n(.*?)```", README.read_text(), re.DOTALL):
+        for line in block.splitlines():
+            words = line.split("#")[0].split()
+            if words[:1] == ["imm"]:
+                assert words[1] in COMMANDS
+                assert main([words[1], "--help"]) == 0
+                text = capsys.readouterr().out
+                for option in re.findall(r"--[a-z-]+", line):
+                    assert option in text, line
+            elif words[:1] == ["make"]:
+                assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text()
+
+
+def test_the_recipe_that_ships_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["scenes", "--out", "scenes", "--count", "60", "--defects", "0.2"]) == 0
+    assert main(["run", os.fspath(ROOT / "pipelines/recipes/sound.yaml"), "--workers", "0"]) == 0
+    assert list(tmp_path.glob("tars/*.tar"))
