@@ -12,6 +12,10 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -27,11 +31,14 @@ from infinity_mm.formats.types import Item, Medium, WriteOptions
 from infinity_mm.ledger import Ledger, Row
 from infinity_mm.manifest import Manifest
 from infinity_mm.media.index import Library, Unavailable, read_checked
+from infinity_mm.media.shards import Shard
 from infinity_mm.schema import Sample, samples_from
 from infinity_mm.store import Store, digest_of
 from pipelines.config import MapConfig
 
 BATCH = 256
+THREADS = 2
+WINDOW_BYTES = 8 << 20
 STATE = ".export"
 FORMATS = Literal["llava", "messages", "webdataset", "infinity-mm", "parquet", "datasets"]
 
@@ -115,6 +122,16 @@ def open_step(config: PartConfig) -> Work:
     return work
 
 
+@dataclass(slots=True)
+class _Ready:
+    """A sample on its way out: its media's places, and after reading their bytes or why they can't be had."""
+
+    sample: Sample
+    places: list[tuple[str, int]]
+    media: list[Medium] = field(default_factory=list)
+    lost: Row | None = None
+
+
 def _items(
     manifest: Manifest,
     library: Library,
@@ -124,10 +141,44 @@ def _items(
     sources: dict[str, list[int]],
     guard: Guard,
 ) -> Iterator[Item]:
+    """The samples of a shard that can be written, read and checked one window ahead by THREADS threads."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: tuple[list[_Ready], list[Future[None]]] | None = None
+        for window in chain(_windows(manifest, library, number, config, rows, sources, guard), [None]):
+            current, waiting = waiting, None
+            if window is not None:
+                shards = {digest: library.shard(digest) for r in window for digest, _ in r.places}
+                reading = [
+                    pool.submit(_load, shards, library.withdrawn, window[t::THREADS]) for t in range(THREADS)
+                ]
+                waiting = (window, reading)
+            if current is not None:
+                for future in current[1]:
+                    future.result()
+                for ready in current[0]:
+                    if ready.lost is not None:
+                        rows.append(ready.lost)
+                    else:
+                        sources[ready.sample.source][1] += 1
+                        yield Item(ready.sample, ready.media)
+
+
+def _windows(
+    manifest: Manifest,
+    library: Library,
+    number: int,
+    config: PartConfig,
+    rows: list[Row],
+    sources: dict[str, list[int]],
+    guard: Guard,
+) -> Iterator[list[_Ready]]:
+    """What the format can express, in windows of about WINDOW_BYTES of media; the rest is accounted."""
     writer = WRITERS[config.format]
     withdrawn = manifest.withdrawn
     shards = list(library.shards())
     selected = manifest.shards[number].selected.rows
+    window: list[_Ready] = []
+    held = 0
     for start in range(0, len(selected), BATCH):
         table = manifest.table(number).take(pa.array(selected[start : start + BATCH]))
         gone = withdrawn.rows(table)
@@ -135,8 +186,8 @@ def _items(
         found, at = library.find_many(ids)
         ends = np.searchsorted(owners, np.arange(table.num_rows + 1))
         for i, sample in enumerate(samples_from(table)):
-            count = sources.setdefault(sample.source, [0, 0])
-            count[0] += 1
+            sources.setdefault(sample.source, [0, 0])[0] += 1
+            uses = range(ends[i], ends[i + 1])
             if not guard(start + i):
                 rows.append(
                     _not_written(sample, "failed", "crashed_worker", "writing it killed three workers")
@@ -145,40 +196,45 @@ def _items(
             if gone[i]:
                 rows.append(_not_written(sample, "dropped", "withdrawn", "imm forget named it"))
                 continue
+            if any(found[k] < 0 for k in uses):
+                rows.append(_not_written(sample, "failed", "missing_media", "a medium is in no media index"))
+                continue
+            places = [(shards[found[k]], int(at[k])) for k in uses]
+            sizes = [int(library.shard(digest).lengths[row]) for digest, row in places]
             reason = writer.refuses(sample)
+            if max(sizes, default=0) > writer.largest_medium:
+                reason = f"a medium of {max(sizes)} bytes: the format holds {writer.largest_medium}"
             if reason is not None:
                 rows.append(_not_written(sample, "dropped", "inexpressible", reason))
                 continue
-            places = [
-                (shards[found[k]] if found[k] >= 0 else "", int(at[k])) for k in range(ends[i], ends[i + 1])
-            ]
-            try:
-                media = _media(library, sample, places)
-            except Unavailable as error:
-                rows.append(_not_written(sample, "failed", error.reason, error.detail))
-                continue
-            count[1] += 1
-            yield Item(sample, media)
+            held += sum(sizes)
+            if window and held > WINDOW_BYTES:
+                yield window
+                window, held = [], sum(sizes)
+            window.append(_Ready(sample, places))
+    if window:
+        yield window
 
 
-def _media(library: Library, sample: Sample, places: list[tuple[str, int]]) -> list[Medium]:
-    """The media with their bytes read and checked, so that a bad one is known before anything is written.
-
-    `places`: the shard and row of each, the shard "" where no index has it.
-    """
-    shown = {p.media: p.type for turn in sample.turns for p in turn.parts if p.type != "text"}
-    media = []
-    for i, (identity, (digest, row)) in enumerate(zip(sample.media, places, strict=True)):
-        if not digest:
-            raise Unavailable("missing_media", f"medium {identity.hex()} is in no media index")
-        shard = library.shard(digest)
-        data = read_checked(shard, row, library.withdrawn)
-        kind, form = shard.kinds[row], shard.formats[row]
-        if kind == "unknown":  # damaged: it goes out as what the sample shows it as
-            kind = shown.get(i, "image")
-        name = sample.names[i] or identity.hex()
-        media.append(Medium(identity, kind, form, name, lambda data=data: data, len(data)))  # type: ignore[misc]
-    return media
+def _load(shards: dict[str, Shard], withdrawn: frozenset[bytes], window: list[_Ready]) -> None:
+    """Read and check the media of some samples, so that a bad one is known before anything is written."""
+    for ready in window:
+        sample = ready.sample
+        shown = {p.media: p.type for turn in sample.turns for p in turn.parts if p.type != "text"}
+        try:
+            for i, (digest, row) in enumerate(ready.places):
+                shard = shards[digest]
+                data = read_checked(shard, row, withdrawn)
+                kind = shard.kinds[row]
+                if kind == "unknown":  # damaged: it goes out as what the sample shows it as
+                    kind = shown.get(i, "image")
+                identity, name = sample.media[i], sample.names[i] or sample.media[i].hex()
+                identity, name = sample.media[i], sample.names[i] or sample.media[i].hex()
+                ready.media.append(
+                    Medium(identity, kind, shard.formats[row], name, partial(bytes, data), len(data))
+                )
+        except Unavailable as error:
+            ready.lost = _not_written(sample, "failed", error.reason, error.detail)
 
 
 def _not_written(sample: Sample, outcome: str, reason: str, detail: str) -> Row:

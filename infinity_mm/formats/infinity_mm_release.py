@@ -22,6 +22,7 @@ INFINITY_MM = WebDatasetReader("infinity-mm")
 
 
 class InfinityMMWriter:
+    largest_medium = 1 << 62
     holds = (
         "conversations of any roles with one image or none; not several media, videos, rejected answers, "
         "nor texts with a literal <image> or <video> in them"

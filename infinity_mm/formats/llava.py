@@ -23,6 +23,7 @@ FROM = {"user": "human", "assistant": "gpt", "system": "system", "tool": "observ
 
 
 class LlavaWriter:
+    largest_medium = 1 << 62
     holds = (
         "conversations of any roles with images and videos, and rejected answers; not texts with a literal "
         "<image> or <video> in them, nor a marker without a medium before one that has one"

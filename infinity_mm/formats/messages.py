@@ -25,6 +25,7 @@ from infinity_mm.schema import Part, Sample, Turn
 
 
 class MessagesWriter:
+    largest_medium = 1 << 62
     holds = "every sample: content is text with markers, or parts where markers could not say it"
 
     def refuses(self, sample: Sample) -> str | None:

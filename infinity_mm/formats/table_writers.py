@@ -134,6 +134,7 @@ def _media(rows: list[list[tuple[bytes, str]]]) -> pa.Array:
 
 
 class ParquetWriter:
+    largest_medium = LARGEST_MEDIUM
     holds = HOLDS
 
     def refuses(self, sample: Sample) -> str | None:
@@ -166,6 +167,7 @@ def _leaves() -> list[str]:
 
 
 class DatasetsWriter:
+    largest_medium = LARGEST_MEDIUM
     holds = HOLDS
 
     def refuses(self, sample: Sample) -> str | None:

@@ -133,6 +133,9 @@ class Writer(Protocol):
     holds: str
     """What the format can hold, in a sentence."""
 
+    largest_medium: int
+    """Most bytes of one medium."""
+
     def refuses(self, sample: Sample) -> str | None:
         """Why the format cannot express this sample, or None if it comes back with the same id."""
 

@@ -19,6 +19,7 @@ from infinity_mm.schema import Part, Sample, Turn
 
 
 class WebDatasetWriter:
+    largest_medium = 1 << 62
     holds = "every sample: a part names its medium by the number of the tar member"
 
     def refuses(self, sample: Sample) -> str | None:

@@ -196,7 +196,7 @@ class Library:
             return self._open[digest]
         shard = self._open[digest] = Shard(self.store, digest)
         if len(self._open) > OPEN_SHARDS:
-            self._open.popitem(last=False)[1].close()
+            self._open.popitem(last=False)  # closed when its last reader lets it go
         return shard
 
     def info(self, medium: bytes) -> dict[str, Any]:

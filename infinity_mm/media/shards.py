@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cached_property
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -240,7 +241,7 @@ def resolve(store: Store, location: Location, roots: dict[str, dict[str, str]]) 
 
 
 class Shard:
-    """A media shard opened for reading; rows are media in intake order."""
+    """A media shard opened for reading, by several threads if need be; rows are media in intake order."""
 
     def __init__(self, store: Store, digest: str) -> None:
         self.store = store
@@ -251,6 +252,7 @@ class Shard:
         self._locations: pa.Table | None = None
         self.roots: dict[str, dict[str, str]] = {}
         self._handle: int | None = None
+        self._opening = Lock()
 
     @cached_property
     def kinds(self) -> list[str]:
@@ -280,8 +282,176 @@ class Shard:
             return read_range(path, location.offset, length if location.length >= 0 else length + 1)
         if not self.store.local:
             return self.store.read_range(f"bytes/{self.digest}.arrow", offset, length)
-        if self._handle is None:
-            self._handle = os.open(self.store.path(f"bytes/{self.digest}.arrow"), os.O_RDONLY)
+        with self._opening:
+            if self._handle is None:
+                self._handle = os.open(self.store.path(f"bytes/{self.digest}.arrow"), os.O_RDONLY)
+        data = os.pread(self._handle, length, offset)
+        if len(data) < length and len(data) > 0:
+            return read_range(self.store.path(f"bytes/{self.digest}.arrow"), offset, length)
+        return data
+
+    def location(self, row: int) -> Location:
+        """Where a medium of a reference shard lies."""
+        with self._opening:
+            if self._locations is None:
+                name = f"locations/{self.digest}.arrow"
+                locations = self.store.open_arrow(name).read_all()
+                if locations.num_rows != len(self):
+                    raise ValueError(f"{self.store.url}/{name} has another number of rows")
+                self.roots = read_roots(self.store)
+                self._locations = locations
+        return Location(*(self._locations.column(i)[row].as_py() for i in range(4)))
+
+    def close(self) -> str | None:
+        """Publish the shard; its digest, or None if nothing was kept."""
+        with self._stack:
+            for pending in self._pending:
+                pending.result()
+            self._writer.close()
+            self._sink.close()
+            if not self.infos:
+                return None
+            digest = shard_digest(self.infos)
+            table = media_table(self.infos, data_offsets(self._temporary))
+            if not self.store.exists(f"bytes/{digest}.arrow"):
+                self.store.publish(self._temporary, f"bytes/{digest}.arrow")
+            publish_table(self.store, f"media/{digest}.arrow", table)
+            return digest
+
+    def abort(self) -> None:
+        """Give the shard up: nothing is published."""
+        with self._stack:
+            self._sink.close()
+
+
+def write_reference_shard(
+    store: Store, infos: list[MediaInfo], locations: list[Location], roots: dict[str, str]
+) -> str:
+    """Publish a shard in reference mode; its digest. New locations of the same media replace older ones."""
+    digest = shard_digest(infos)
+    columns = list(zip(*locations, strict=True))
+    table = pa.table([pa.array(c, f.type) for c, f in zip(columns, LOCATIONS, strict=True)], schema=LOCATIONS)
+    publish_table(store, f"locations/{digest}.arrow", table)
+    publish_table(store, f"media/{digest}.arrow", media_table(infos, [-1] * len(infos)))
+    add_roots(store, roots)
+    return digest
+
+
+def media_table(infos: list[MediaInfo], offsets: Iterable[int]) -> pa.Table:
+    columns = [*zip(*infos, strict=True), list(offsets)]
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns, MEDIA, strict=True)], schema=MEDIA)
+
+
+def publish_table(store: Store, name: str, table: pa.Table) -> None:
+    """Publish a table as an Arrow file of a given name, replacing what is there."""
+    with store.scratch() as temporary:
+        with pa.OSFile(temporary, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        store.publish(temporary, name)
+
+
+def data_offsets(path: str) -> list[int]:
+    """The offset in the file of each medium's first byte, read off a local bytes file."""
+    with pa.memory_map(path) as source:
+        base = source.read_buffer(1).address
+        source.seek(0)
+        offsets: list[int] = []
+        reader = pa.ipc.open_file(source)
+        for i in range(reader.num_record_batches):
+            data = reader.get_batch(i).column("data")
+            start = data.buffers()[2].address - base
+            offsets += (np.frombuffer(data.buffers()[1], np.int64)[: len(data)] + start).tolist()
+        return offsets
+
+
+# roots: the folders that reference-mode locations start from
+
+
+def read_roots(store: Store) -> dict[str, dict[str, str]]:
+    """`roots.json`: name -> {"path": absolute, "relative": to the store}; either may be edited by hand."""
+    if not store.exists("roots.json"):
+        return {}
+    roots: dict[str, dict[str, str]] = json.loads(store.read("roots.json"))
+    return roots
+
+
+def add_roots(store: Store, roots: dict[str, str]) -> None:
+    """Name further root folders: `{name: absolute path}`. The same name is pointed to the newest path."""
+    with store.changing_refs():
+        known = read_roots(store)
+        for name, path in roots.items():
+            known[name] = {"path": path}
+            if store.local:
+                known[name]["relative"] = os.path.relpath(path, store.root)
+        store.write("roots.json", json.dumps(known, indent=1, sort_keys=True).encode() + b"\n")
+
+
+def resolve(store: Store, location: Location, roots: dict[str, dict[str, str]]) -> str:
+    """The local path of a location. Raises FileNotFoundError for an unknown root or a file that is gone,
+    ValueError for a path that leaves its root."""
+    if location.root not in roots:
+        raise FileNotFoundError(f"root {location.root!r} is not in {store.url}/roots.json")
+    path = os.fsdecode(location.path)
+    if os.path.isabs(path) or ".." in path.split("/"):
+        raise ValueError(f"location {path!r} leaves its root {location.root!r}")
+    tried = []
+    for key in ("path", "relative"):
+        if key in roots[location.root]:
+            folder = roots[location.root][key]
+            candidate = os.path.join(store.root if key == "relative" else "/", folder, path)
+            tried.append(candidate)
+            if os.path.isfile(candidate):
+                return candidate
+    raise FileNotFoundError(
+        f"{' and '.join(tried) or path}: gone; if it was moved, edit {store.url}/roots.json"
+    )
+
+
+class Shard:
+    """A media shard opened for reading, by several threads if need be; rows are media in intake order."""
+
+    def __init__(self, store: Store, digest: str) -> None:
+        self.store = store
+        self.digest = digest
+        self.table = store.open_arrow(f"media/{digest}.arrow").read_all()
+        self.offsets = self.table.column("offset").to_numpy()
+        self.lengths = self.table.column("length").to_numpy()
+        self._locations: pa.Table | None = None
+        self.roots: dict[str, dict[str, str]] = {}
+        self._handle: int | None = None
+        self._opening = Lock()
+
+    @cached_property
+    def kinds(self) -> list[str]:
+        """The kind of each row: image, video or unknown."""
+        kinds: list[str] = self.table.column("kind").to_pylist()
+        return kinds
+
+    @cached_property
+    def formats(self) -> list[str]:
+        """The true format of each row."""
+        formats: list[str] = self.table.column("format").to_pylist()
+        return formats
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def media_id(self, row: int) -> bytes:
+        value: bytes = self.table.column("media_id")[row].as_py()
+        return value
+
+    def read(self, row: int) -> bytes:
+        """A medium's bytes, unchecked. Raises OSError or ValueError where they can't be had."""
+        offset, length = int(self.offsets[row]), int(self.lengths[row])
+        if offset < 0:
+            location = self.location(row)
+            path = resolve(self.store, location, self.roots)
+            return read_range(path, location.offset, length if location.length >= 0 else length + 1)
+        if not self.store.local:
+            return self.store.read_range(f"bytes/{self.digest}.arrow", offset, length)
+        with self._opening:
+            if self._handle is None:
+                self._handle = os.open(self.store.path(f"bytes/{self.digest}.arrow"), os.O_RDONLY)
         data = os.pread(self._handle, length, offset)
         if len(data) < length and len(data) > 0:
             return read_range(self.store.path(f"bytes/{self.digest}.arrow"), offset, length)
@@ -299,3 +469,7 @@ class Shard:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            self.close()
