@@ -221,7 +221,7 @@ def detection(seed: int, tries: int) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=2000, help="mutated items")
+    parser.add_argument("--count", type=int, default=20_000, help="mutated items")
     parser.add_argument("--seed", type=int, default=0, help="names the items")
     parser.add_argument("--tries", type=int, default=500, help="damaged files for each share refused")
     options = parser.parse_args()

@@ -220,7 +220,7 @@ def check(path: Path, format: str, unit_bytes: int, options: Options) -> Counter
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--count", type=int, default=1000, help="how many files")
+    parser.add_argument("--count", type=int, default=20_000, help="how many files")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     started, total = time.perf_counter(), Counter[str]()

@@ -80,7 +80,7 @@ def test_a_manifest_opens_by_name_digest_beginning_and_path(tmp_path: Path) -> N
     manifest = make(store)
     for reference in ("m", manifest.digest, manifest.digest[:8], manifest.file, f"x/{manifest.file}.json"):
         assert Manifest.open(store, reference).digest == manifest.digest
-    with pytest.raises(ManifestError, match="no manifest 'n' in .*; names there: m"):
+    with pytest.raises(ManifestError, match=r"no manifest 'n' in .*; names there: m"):
         Manifest.open(store, "n")
 
 

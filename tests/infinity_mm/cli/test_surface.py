@@ -1,4 +1,4 @@
-"""The command line is frozen: a change of commands, options, exit codes or JSON keys edits this on purpose."""
+"""The command line is frozen: a change of commands, options, exit codes or JSON keys edits this."""
 
 import json
 from importlib import import_module
