@@ -3,8 +3,8 @@
     python benchmarks/fuzz_ingest.py --count 20000 --seed 0
 
 Data sets of 1,000 scene records, three in four with a change: bytes of the JSON, a value of another type,
-or bytes of a picture. Every line that is not blank must be kept or a row of the ledger, and what is kept must pass
-`verify` (ids recomputed, every medium read). Prints what became of the records.
+or bytes of a picture. Every line that is not blank must be kept or a row of the ledger, and what is kept
+must pass `verify` (ids recomputed, every medium read). Prints what became of the records.
 """
 
 import argparse
@@ -130,9 +130,8 @@ def main() -> int:
             totals.update({"lines": lines, "kept": sound["kept"]})
             totals.update(raw["reasons"])
             totals.update(sound["reasons"])
-    print(
-        f"{totals.pop('lines'):,} mutated records: {totals.pop('kept'):,} kept, and rows of the ledger for the rest:"
-    )
+    lines, kept = totals.pop("lines"), totals.pop("kept")
+    print(f"{lines:,} mutated records: {kept:,} kept, and a row of the ledger for each of the rest:")
     print("  " + ", ".join(f"{reason} {count:,}" for reason, count in totals.most_common()))
     return 0
 

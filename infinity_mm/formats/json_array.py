@@ -27,12 +27,16 @@ FIRST_KEY = re.compile(r'\{\s*"([^"\\]{1,200})"\s*:')
 NEXT = re.compile(rb"\s*(?:$|[,\]{])")
 BLANK = b" \t\r\n"
 
+LINES_LOOKED_AT = 8
+
 
 def shape(path: Path | str) -> str:
     """What a JSON file is: "array", "objects" (one after another, over several lines) or "lines"."""
     with open(path, "rb") as file:
         head = file.read(READ_BYTES)
     text = head.removeprefix(codecs.BOM_UTF8).lstrip(BLANK)
+    if _stand_alone(text.splitlines(keepends=True)[1 : 1 + LINES_LOOKED_AT]):
+        return "lines"
     if text.startswith(b"["):
         return "array"
     if not text.startswith(b"{"):
@@ -45,6 +49,13 @@ def shape(path: Path | str) -> str:
     if not isinstance(found, Bad) or rest.startswith(b"{"):
         return "lines"
     return "objects" if rest or found.detail.startswith("Extra data") else "lines"
+
+
+def _stand_alone(lines: list[bytes]) -> bool:
+    """Whether most whole lines are objects by themselves, whatever the first one looks like."""
+    whole = [line.strip() for line in lines if line.endswith(b"\n") and line.strip()]
+    objects = [isinstance(parse_text(line.decode(errors="replace")), dict) for line in whole]
+    return sum(objects) * 2 > len(objects)
 
 
 def plan(path: Path, format: str, unit_bytes: int) -> list[Unit]:

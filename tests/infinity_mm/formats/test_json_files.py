@@ -162,3 +162,12 @@ def test_meta_is_untouched(write: Write, formats: SimpleNamespace) -> None:
     found = formats.one(read(path))
     assert json.loads(found.meta) == {"id": 1, **fields}
     found.meta.encode()
+
+
+@pytest.mark.parametrize("first", ['[{"a": 1', "[", "]]", '{"a": [', "\x00"])
+def test_a_broken_first_line_costs_one_line(tmp_path: Path, formats: SimpleNamespace, first: str) -> None:
+    good = '{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}'
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join([first, *[good] * 20]) + "\n")
+    records = formats.read(path, "llava")
+    assert [isinstance(r, Record) for r in records] == [False] + [True] * 20
