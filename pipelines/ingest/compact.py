@@ -1,38 +1,55 @@
 """Decide step 3 of ingest: a medium is stored once, though its bytes came under many names.
 
-Within one unit repeated bytes are kept once as they are read. Across units, and against what earlier
-ingests stored, repeats are found here by id; a shard that holds any is written again without them.
+Within one unit repeated bytes are kept once as they are read. Across units, and against what the store had
+before, repeats are found here by id; a shard of this ingest that holds any is written again without them. A
+shard that any manifest stands on is never touched, but for where its media lie: in reference mode a medium
+found again at a new place, while its old place is gone, gets the new one. Memory: one bucket of ids and 1
+byte a medium of this ingest.
 """
 
+import json
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from infinity_mm.columns import id_rows
-from infinity_mm.media.shards import CopyWriter, MediaInfo, Shard, write_reference_shard
+from infinity_mm.media.shards import (
+    LOCATIONS,
+    CopyWriter,
+    MediaInfo,
+    Shard,
+    publish_table,
+    read_roots,
+    resolve,
+    write_reference_shard,
+)
 from infinity_mm.spill import KEY, Spill, first_of_run
 from infinity_mm.store import Store
 from pipelines.ingest.places import Resolved
 
 ENTRY = np.dtype([KEY, ("shard", "i4"), ("row", "i4"), ("used", "?")])
+Moves = dict[str, list[tuple[int, str, int]]]
 
 
 def drop_repeated_media(store: Store, made: Sequence[str], mode: str, resolved: Resolved) -> list[str]:
-    """The shards this ingest needs, by digest; its own are rewritten without what others have."""
-    made = list(dict.fromkeys(made))
-    older = [n.split("/", 1)[1].removesuffix(".arrow") for n in store.names("media")]
-    older = [s for s in older if s not in made and _serves(store, s, mode)]
+    """The shards this ingest needs, by digest, each medium in one of them that this ingest made, or an
+    older one. `made`: what the media step published; parts of it may have been in the store before."""
+    held = _held(store)
+    made = [s for s in dict.fromkeys(made) if s not in held]
+    every = [n.split("/", 1)[1].removesuffix(".arrow") for n in store.names("media")]
+    older = [s for s in every if s not in made and _serves(store, s, mode)]
     shards = [*older, *made]
     keep = {s: np.ones(0, bool) for s in made}
     needed: set[int] = set()
+    again: Moves = defaultdict(list)
     with Spill(ENTRY) as spill:
         for number, digest in enumerate(shards):
-            table = store.open_arrow(f"media/{digest}.arrow").read_all()
-            spill.add(
-                key=id_rows(table.column("media_id")), shard=number, row=np.arange(table.num_rows), used=False
-            )
+            ids = id_rows(store.open_arrow(f"media/{digest}.arrow").read_all().column("media_id"))
+            spill.add(key=ids, shard=number, row=np.arange(len(ids)), used=False)
             if number >= len(older):
-                keep[digest] = np.ones(table.num_rows, bool)
+                keep[digest] = np.ones(len(ids), bool)
         used = np.flatnonzero(resolved.ok)
         for start in range(0, len(used), 65_536):
             spill.add(key=resolved.media[used[start : start + 65_536]], shard=0, row=0, used=True)
@@ -40,21 +57,33 @@ def drop_repeated_media(store: Store, made: Sequence[str], mode: str, resolved: 
             first = first_of_run(rows)
             for i in np.flatnonzero((first != np.arange(len(rows))) & ~rows["used"]):
                 if rows["shard"][i] >= len(older):
-                    keep[shards[rows["shard"][i]]][rows["row"][i]] = False
+                    shard, row = shards[rows["shard"][i]], int(rows["row"][i])
+                    keep[shard][row] = False
+                    one = rows[first[i]]
+                    if mode == "reference" and one["shard"] < len(older):
+                        again[shards[one["shard"]]].append((int(one["row"]), shard, row))
             needed.update(rows["shard"][first[rows["used"]]].tolist())
+    _move(store, again)
     out = [s for i, s in enumerate(older) if i in needed]
     for digest in made:
-        mask = keep[digest]
-        if mask.all():
+        if keep[digest].all():
             out.append(digest)
-        elif mask.any():
-            out.append(_rewrite(store, digest, np.flatnonzero(mask)))
-    superseded = [s for s in made if not keep[s].all() and s not in out]
+        elif keep[digest].any():
+            out.append(_rewrite(store, digest, np.flatnonzero(keep[digest])))
     with store.nobody_else() as alone:
-        for digest in superseded if alone else ():
+        for digest in [s for s in made if not keep[s].all() and s not in out] if alone else ():
             for folder in ("media", "bytes", "locations"):
                 store.delete(f"{folder}/{digest}.arrow")
     return sorted(out)
+
+
+def _held(store: Store) -> set[str]:
+    """The media shards that some manifest stands on."""
+    held: set[str] = set()
+    for name in store.names("manifests"):
+        for index in json.loads(store.read(name))["media"]:
+            held.update(index["shards"])
+    return held
 
 
 def _serves(store: Store, shard: str, mode: str) -> bool:
@@ -62,7 +91,27 @@ def _serves(store: Store, shard: str, mode: str) -> bool:
     return mode == "reference" or store.exists(f"bytes/{shard}.arrow")
 
 
+def _move(store: Store, again: Moves) -> None:
+    """Give media of older shards whose place is gone the place they were found at now."""
+    roots = read_roots(store)
+    for digest, pairs in again.items():
+        older = Shard(store, digest)
+        moved = {}
+        for row, shard, new_row in pairs:
+            if older.offsets[row] < 0:
+                try:
+                    resolve(store, older.location(row), roots)
+                except (FileNotFoundError, ValueError):
+                    moved[row] = Shard(store, shard).location(new_row)
+        if moved:
+            rows = [moved.get(row) or older.location(row) for row in range(len(older))]
+            columns = zip(*rows, strict=True)
+            arrays = [pa.array(list(c), f.type) for c, f in zip(columns, LOCATIONS, strict=True)]
+            publish_table(store, f"locations/{digest}.arrow", pa.table(arrays, schema=LOCATIONS))
+
+
 def _rewrite(store: Store, digest: str, rows: np.ndarray) -> str:
+    """Publish a shard again with some of its rows only."""
     shard = Shard(store, digest)
     infos = [MediaInfo(*list(row.values())[:8]) for row in shard.table.take(rows).to_pylist()]
     if shard.offsets[0] < 0:

@@ -16,6 +16,7 @@ from infinity_mm.manifest import Manifest, ManifestError
 from infinity_mm.schema import Part, samples_from
 from infinity_mm.store import Store
 from infinity_mm.verify import verify
+from infinity_mm.withdraw import gc
 
 Ingest = Callable[..., Manifest]
 Dataset = Callable[..., Path]
@@ -291,3 +292,28 @@ def test_no_room_is_said_and_the_next_run_goes_on(dataset: Dataset, tmp_path: Pa
     assert imm(*command(path, tmp_path / "store")).wait() == 0
     assert imm(*command(path, tmp_path / "other")).wait() == 0
     assert Store.open(tmp_path / "store").refs() == Store.open(tmp_path / "other").refs()
+
+
+def test_ingesting_again_never_takes_what_another_manifest_stands_on(
+    ingest: Ingest, dataset: Dataset
+) -> None:
+    files = {f"{i}.jpg": jpeg(i) for i in range(6)}
+    a = dataset([record(f"{i}.jpg") for i in range(6)], files, "a")
+    b = dataset([record("x.jpg"), record("y.jpg")], {"x.jpg": jpeg(2), "y.jpg": jpeg(77)}, "b")
+    first = ingest(a, out="a")
+    gc(first.store)  # forgets which places were taken
+    ingest(b, out="b")
+    gc(first.store)
+    ingest(a, out="c")
+    for name in ("a", "b", "c"):
+        assert verify(first.store, name, media=True)["ok"]
+
+
+def test_moved_pictures_are_found_by_ingesting_again(ingest: Ingest, plain: Path, tmp_path: Path) -> None:
+    before = ingest(plain, mode="reference")
+    os.rename(plain.parent, tmp_path / "moved")
+    assert not verify(before.store, "raw", media=True)["ok"]
+    after = ingest(tmp_path / "moved/data.json", mode="reference", out="again", source="data")
+    assert after.digest == before.digest
+    assert verify(before.store, "again", media=True)["ok"]
+    assert verify(before.store, "raw", media=True)["ok"]
