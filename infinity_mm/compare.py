@@ -1,4 +1,5 @@
-"""`imm manifest diff`: what one manifest has and another has not. Memory: one bucket of ids."""
+"""`imm manifest diff`: what one manifest has and another has not. Memory: one bucket of ids,
+and 33 bytes a sample that only one of them has."""
 
 from collections import Counter
 from typing import Any

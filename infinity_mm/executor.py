@@ -40,7 +40,10 @@ class Resources:
 
 
 class Guard:
-    """Called with an item's number before it is worked on; False if it has killed workers before."""
+    """Called with an item's number before it is worked on; False if it has killed workers before.
+
+    `done()` when the item is: a crash after that is the unit's, not the item's.
+    """
 
     def __init__(self, skip: frozenset[int] = frozenset(), place: Any = None) -> None:
         self._skip = skip
@@ -52,6 +55,10 @@ class Guard:
         if self._place is not None:
             self._place.value = item
         return True
+
+    def done(self) -> None:
+        if self._place is not None:
+            self._place.value = -1
 
 
 Work = Callable[[Any, Guard], Any]

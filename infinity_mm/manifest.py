@@ -6,7 +6,7 @@ covers the rest of the document. Opening one checks the document, that every sam
 size and rows, and that the media index is; a shard or index part is checked against its sha256 when it is
 first read, so that a million samples open in well under a second.
 
-Memory: 1 bit a sample for the selection, plus the shards touched, mapped.
+Memory: 16 bytes a selected sample, plus the shards touched, mapped.
 """
 
 import base64
@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -31,6 +32,7 @@ from infinity_mm.tombstones import Withdrawn, read_tombstones
 FORMAT = "imm-manifest"
 VERSION = 1
 ORDER_BLOCK = 65_536
+FILE = re.compile(r"[a-z]+/([a-z_]+/)?[0-9a-f]{64}[0-9a-z.-]*\.(arrow|parquet)")
 
 
 class ManifestError(ValueError):
@@ -167,7 +169,8 @@ def publish(
     document["provenance_digest"] = digest_of(document)
     file = f"{document['digest']}-{document['provenance_digest'][:16]}"
     text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    store.write(f"manifests/{file}.json", text.encode())
+    # A path in the configuration may have undecodable bytes (PEP 383); as JSON escapes they come back.
+    store.write(f"manifests/{file}.json", text.encode(errors="backslashreplace"))
     if name is not None:
         set_ref(store, name, file, replace)
     return Manifest.open(store, file)
@@ -231,6 +234,17 @@ def resolve(store: Store, reference: str) -> str:
     raise ManifestError(f"no manifest {reference!r} in {store.url}; names there: {known}")
 
 
+def _check_names(file: str, document: dict[str, Any]) -> None:
+    """A document may name files of the store only. Raises ManifestError."""
+    indexes = document["media"]
+    named = [document["ledger"], *document["shards"], *document["origins"], *document["sidecars"]]
+    names = [entry["file"] for entry in [*named, *(part for index in indexes for part in index["parts"])]]
+    names += [f"media/{digest}.arrow" for index in indexes for digest in index["shards"]]
+    for name in names:
+        if not FILE.fullmatch(name):
+            raise ManifestError(f"manifest {file[:12]}… names {name!r}, which is no file of a store")
+
+
 def shard_ids(store: Store, file: str) -> np.ndarray:
     """The sample ids of a shard, N×16 uint8; only that column is read."""
     return id_rows(store.open_arrow(file, [0]).read_all().column("sample_id"))
@@ -252,7 +266,6 @@ class Manifest:
             )
             for s in document["shards"]
         ]
-        self._checked: set[int] = set()
         self._batches: dict[int, pa.Table] = {}
 
     @classmethod
@@ -280,6 +293,7 @@ class Manifest:
         if digest_of(body) != document.get("provenance_digest"):
             raise ManifestError(f"{store.url}/manifests/{file}.json was changed: its digest does not match")
         manifest = cls(store, file, document)
+        _check_names(file, document)
         files = [*document["shards"], *(p for m in document["media"] for p in m["parts"])]
         for entry in files if check else ():
             manifest._present(entry)
@@ -290,7 +304,9 @@ class Manifest:
             size = self.store.size(entry["file"])
         except FileNotFoundError:
             raise ManifestError(f"manifest {self.digest[:12]}…: {entry['file']} is missing") from None
-        if size != entry["bytes"] and size != read_redacted(self.store, entry["file"]).get("bytes"):
+        if size == entry["bytes"]:
+            return
+        if size not in [f["bytes"] for f in read_redacted(self.store, entry["file"])["files"]]:
             raise ManifestError(
                 f"manifest {self.digest[:12]}…: {entry['file']} has {size} bytes instead of "
                 f"{entry['bytes']}: truncated or overwritten"
@@ -379,17 +395,16 @@ class Order:
 def check_shard(store: Store, entry: dict[str, Any]) -> None:
     """Check a shard file against its entry, or against what `gc` wrote of it. Raises ManifestError."""
     wrong = check_file(store, entry)
-    redacted = read_redacted(store, entry["file"]) if wrong else {}
-    if redacted:
-        wrong = check_file(store, {**entry, **redacted})
-    if wrong:
-        raise ManifestError(f"{store.url}: {wrong}")
+    if wrong is None:
+        return
+    for file in read_redacted(store, entry["file"])["files"]:
+        if check_file(store, {**entry, **file}) is None:
+            return
+    raise ManifestError(f"{store.url}: {wrong}")
 
 
 def read_redacted(store: Store, file: str) -> dict[str, Any]:
-    """sha256 and bytes of a shard from which `gc` deleted withdrawn samples; {} for all others."""
+    """What `gc` made of a shard whose withdrawn samples it erased: `files` (sha256, bytes) and `ids`."""
     name = f"tombstones/redacted-{os.path.basename(file)}.json"
-    if not store.exists(name):
-        return {}
-    found: dict[str, Any] = json.loads(store.read(name))
+    found: dict[str, Any] = json.loads(store.read(name)) if store.exists(name) else {"files": [], "ids": []}
     return found

@@ -32,10 +32,6 @@ import pyarrow as pa
 
 FORMAT_VERSION = 1
 MARK = "store.json"
-FOLDERS = (
-    *("media", "bytes", "locations", "index", "samples", "sidecars", "ledgers", "origins"),
-    *("manifests", "refs", "tombstones", "runs", "tmp", "work"),
-)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -87,7 +83,7 @@ class Store:
         store = cls(url)
         if not store.exists(MARK):
             if store.local and os.path.isdir(store.root):
-                found = [n for n in os.listdir(store.root) if n not in FOLDERS and not n.startswith("lock")]
+                found = [n for n in os.listdir(store.root) if n != "tmp" and not n.startswith("lock")]
                 if found:
                     raise StoreError(
                         f"{store.url} is a folder with other files ({found[0]} …): name an empty or new one"

@@ -5,6 +5,7 @@ The documents and ledgers of its ancestors come along, so that `trace` still tel
 shards do not. Memory: one file's chunk.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 
@@ -46,7 +47,9 @@ def copy(
             files += 1
         report.advance()
     report.done()
-    roots = {n: r["path"] for n, r in read_roots(store).items()}
+    roots = {
+        n: r.get("path") or os.path.join(store.root, r["relative"]) for n, r in read_roots(store).items()
+    }
     if roots:
         add_roots(target, roots)
     for one in family:

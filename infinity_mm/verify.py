@@ -58,7 +58,7 @@ def _samples(store: Store, entry: dict[str, Any]) -> Checked:
     except (ManifestError, OSError, pa.ArrowInvalid) as error:
         return Checked([str(error)], 0, 0, 0)
     problems = []
-    redacted = {bytes.fromhex(i) for i in read_redacted(store, entry["file"]).get("ids", ())}
+    redacted = {bytes.fromhex(i) for i in read_redacted(store, entry["file"])["ids"]}
     for start in range(0, table.num_rows, BATCH):
         for sample in samples_from(table.slice(start, BATCH)):
             if sample.sample_id in redacted:
@@ -130,8 +130,10 @@ def verify(
     checked = run(step, units, workers=workers, report=report)
     for answer in checked:
         problems += answer.problems
+    gone = 0
     if not problems:
-        problems += _digest(manifest)
+        gone, wrong = _whole(manifest)
+        problems += wrong
     samples, rest = checked[: len(shards)], checked[len(shards) :]
     return {
         "ok": not problems,
@@ -141,7 +143,7 @@ def verify(
         "samples_read": sum(c.rows for c in samples),
         "media": sum(c.rows for c in rest),
         "media_bytes_read": sum(c.bytes for c in rest),
-        "withdrawn": {"samples": sum(c.withdrawn for c in samples), "media": sum(c.withdrawn for c in rest)},
+        "withdrawn": {"samples": gone, "media": sum(c.withdrawn for c in rest)},
         "problem_count": len(problems),
         "problems": problems[:MOST_SHOWN],
     }
@@ -167,16 +169,21 @@ def _files(store: Store, document: dict[str, Any]) -> Iterator[str]:
         yield f"{document['samples']} samples, but the account says {counts['kept'] + counts['made']}"
 
 
-def _digest(manifest: Manifest) -> Iterator[str]:
-    """The digest over ids and weights, and that every medium of a selected sample is indexed."""
+def _whole(manifest: Manifest) -> tuple[int, list[str]]:
+    """How many selected samples are withdrawn; and whether ids and weights have the digest, and every
+    medium of a selected sample is indexed."""
+    problems = []
     parts = ((manifest.ids(i), s.selected.weights) for i, s in enumerate(manifest.shards))
     if data_digest(parts) != manifest.digest:
-        yield "the data does not have the manifest's digest"
-    library = manifest.library()
+        problems.append("the data does not have the manifest's digest")
+    library, withdrawn, gone = manifest.library(), manifest.withdrawn, 0
     for number, shard in enumerate(manifest.shards):
-        table = manifest.table(number).select(["media"]).take(pa.array(shard.selected.rows))
+        columns = manifest.table(number).select(["sample_id", "media", "source"])
+        table = columns.take(pa.array(shard.selected.rows))
         ids = media_of(table)[1]
         missing = int((library.find_many(ids)[0] < 0).sum()) if len(ids) else 0
         if missing:
-            yield f"{shard.file}: {missing} media are in no index of the manifest"
+            problems.append(f"{shard.file}: {missing} media are in no index of the manifest")
+        gone += int(withdrawn.rows(table).sum())
         manifest.release(number)
+    return gone, problems

@@ -9,6 +9,7 @@ and every manifest's digest stand; `tombstones/redacted-*` keeps the new sha256 
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infinity_mm.columns import among, id_rows, media_of
-from infinity_mm.manifest import Manifest
+from infinity_mm.manifest import Manifest, read_redacted
 from infinity_mm.media.shards import Shard
 from infinity_mm.schema import SAMPLES
 from infinity_mm.store import Store, file_digest
@@ -27,6 +28,8 @@ from infinity_mm.transfer import files_of
 
 SWEPT = ("media", "bytes", "locations", "index", "samples", "sidecars", "ledgers", "origins", "manifests")
 CHUNK = 1 << 24
+# The names the store gives: a digest, for sidecars and manifests with more behind it.
+OURS = re.compile(r"[a-z]+/([a-z_]+/)?[0-9a-f]{64}[0-9a-z.-]*\.(arrow|parquet|json)")
 ORPHANED = "only withdrawn samples show it"
 
 
@@ -82,8 +85,10 @@ def gc(store: Store, *, dry_run: bool = False) -> dict[str, Any]:
     """Delete what nothing needs and what was withdrawn. Raises StoreError while another command runs."""
     with store.alone():
         live = live_files(store)
-        doomed = [name for folder in SWEPT for name in _walk(store, folder) if name not in live]
+        found = [name for folder in SWEPT for name in _walk(store, folder)]
+        doomed = [name for name in found if name not in live and OURS.fullmatch(name)]
         pieces = [name for folder in ("work", "tmp", "runs") for name in _walk(store, folder)]
+        pieces.sort(key=lambda name: not name.endswith(".refs.arrow"))  # without it a piece is no piece
         freed = sum(store.size(name) for name in [*doomed, *pieces])
         orphaned = _orphaned(store, live)
         media = list(_withdrawn_media(store, live, orphaned))
@@ -175,7 +180,9 @@ def _withdrawn_samples(store: Store, live: set[str]) -> Iterator[tuple[str, np.n
         gone = among(id_rows(table.column("sample_id")), ids)
         gone |= pc.is_in(table.column("source"), value_set=pa.array(sorted(sources), pa.string())).to_numpy()
         rows = np.flatnonzero(gone)
-        rows = rows[np.asarray(pc.list_value_length(table.column("turns").take(pa.array(rows)))) > 0]
+        turns, meta = (table.column(c).take(pa.array(rows)) for c in ("turns", "meta"))
+        text = np.asarray(pc.list_value_length(turns)) > 0
+        rows = rows[text | pc.not_equal(meta, "{}").to_numpy()]
         if len(rows):
             yield name, rows
 
@@ -183,7 +190,7 @@ def _withdrawn_samples(store: Store, live: set[str]) -> Iterator[tuple[str, np.n
 def _redact(store: Store, name: str, rows: np.ndarray) -> None:
     """Write a sample shard again without the text of some rows; ids, media, source and origin stay."""
     reader = store.open_arrow(name)
-    before = _redacted_ids(store, name)
+    before = list(read_redacted(store, name)["ids"])
     start = 0
     with store.scratch() as temporary:
         with pa.OSFile(temporary, "wb") as sink, pa.ipc.new_file(sink, SAMPLES) as writer:
@@ -195,19 +202,12 @@ def _redact(store: Store, name: str, rows: np.ndarray) -> None:
                 for value, lost in zip(values, gone, strict=True):
                     if lost:
                         before.append(value["sample_id"].hex())
-                        value |= {"turns": [], "rejected": None, "meta": "{}", "names": []}
+                        nameless = [None] * len(value["media"])
+                        value |= {"turns": [], "rejected": None, "meta": "{}", "names": nameless}
                 writer.write_batch(pa.RecordBatch.from_pylist(values, SAMPLES))
-        entry = {
-            "sha256": file_digest(temporary),
-            "bytes": os.path.getsize(temporary),
-            "ids": sorted(set(before)),
-        }
-        # The note first: a crash between the two leaves a shard that is still whole, and gc runs again.
+        file = {"sha256": file_digest(temporary), "bytes": os.path.getsize(temporary)}
+        # The note first, and the earlier states stay in it: a crash between the two leaves a known shard.
         note = f"tombstones/redacted-{os.path.basename(name)}.json"
+        entry = {"files": [*read_redacted(store, name)["files"], file], "ids": sorted(set(before))}
         store.write(note, json.dumps(entry).encode())
         store.publish(temporary, name)
-
-
-def _redacted_ids(store: Store, name: str) -> list[str]:
-    note = f"tombstones/redacted-{os.path.basename(name)}.json"
-    return list(json.loads(store.read(note))["ids"]) if store.exists(note) else []

@@ -77,7 +77,7 @@ def part_state(folder: str, number: int) -> str:
 
 
 def finished(folder: str, number: int) -> Part | None:
-    """The answer of an earlier run, if all its files are still there."""
+    """The answer of an earlier run, if all its files are still there and no medium of it failed."""
     try:
         with open(part_state(folder, number)) as file:
             state = json.load(file)
@@ -86,6 +86,8 @@ def finished(folder: str, number: int) -> Part | None:
     if not all(os.path.exists(os.path.join(folder, f)) for f in state["files"]):
         return None
     rows = [_row(values) for values in state["rows"]]
+    if any(row.outcome == "failed" for row in rows):
+        return None
     return Part(number, state["files"], state["sources"], rows)
 
 
@@ -212,6 +214,7 @@ def _windows(
                 yield window
                 window, held = [], sum(sizes)
             window.append(_Ready(sample, places))
+            guard.done()
     if window:
         yield window
 
@@ -264,7 +267,7 @@ def run(config: ExportConfig, report: Report | None = None) -> dict[str, Any]:
             "format": config.format,
             "lines": config.lines,
         }
-        key = digest_of(about)
+        key = digest_of([about, store.names("tombstones")])
         with _claimed(folder, key, config.replace):
             result, files = _export(store, manifest, config, folder, key, report)
             result = {**about, **result, "sources": manifest.document["sources"]}
@@ -300,37 +303,59 @@ def _export(
 
 @contextlib.contextmanager
 def _claimed(folder: str, key: str, replace: bool) -> Iterator[None]:
-    """Make the folder this export's while it runs. Raises ValueError if it holds anything else, unless that
-    is another export and `replace` is given: then all of that goes."""
-    marker = os.path.join(folder, STATE, "key")
-    if os.path.isdir(folder) and os.listdir(folder):
-        if not os.path.exists(marker):
-            raise ValueError(
-                f"{folder} holds something else than an export: name a new or empty folder with --to"
-            )
-        with open(marker) as file:
-            same = file.read() in (key, "")
-        if not same and not replace:
-            raise ValueError(f"{folder} holds another export: give --replace to delete it, or another --to")
-        if not same:
-            shutil.rmtree(folder)
-    os.makedirs(os.path.dirname(marker), exist_ok=True)
-    with open(marker, "a+") as file:
+    """Make the folder this export's while it runs. Raises ValueError if another export is writing there, or
+    it holds anything else, unless that is another export and `replace` is given: then all of that goes."""
+    state = os.path.join(folder, STATE)
+    marker = os.path.join(state, "key")
+    if os.path.isdir(folder) and os.listdir(folder) and not os.path.isdir(state):
+        raise ValueError(
+            f"{folder} holds something else than an export: name a new or empty folder with --to"
+        )
+    os.makedirs(state, exist_ok=True)
+    with open(os.path.join(state, "lock"), "w") as lock:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"another export is writing to {folder}: wait until it is done") from None
-        if not os.path.getsize(marker):
+        found = _read_text(marker)
+        if found not in (None, key):
+            if not replace:
+                raise ValueError(
+                    f"{folder} holds another export (of another manifest or format, or from before something "
+                    "was withdrawn): give --replace to delete it, or another --to"
+                )
+            _empty(folder)
+        _sweep(folder)
+        with open(marker, "w") as file:
             file.write(key)
-            file.flush()
-        else:
-            _sweep(folder)
         yield
+
+
+def _read_text(path: str) -> str | None:
+    try:
+        with open(path) as file:
+            return file.read() or None
+    except FileNotFoundError:
+        return None
+
+
+def _empty(folder: str) -> None:
+    """Delete a former export, all but the lock that is held."""
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if name == STATE:
+            for part in os.listdir(path):
+                if part != "lock":
+                    os.unlink(os.path.join(path, part))
+        elif os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
 
 
 def _sweep(folder: str) -> None:
     """Delete the temporary files of an export that was killed."""
     for base, _, names in os.walk(folder):
         for name in names:
-            if name.startswith(".tmp-"):
+            if name.startswith(".tmp-") or name.endswith(".tmp"):
                 os.unlink(os.path.join(base, name))

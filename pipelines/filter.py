@@ -207,8 +207,10 @@ class _Judge:
         bad = failed.copy()
         for mask in broken.values():
             bad |= mask
+        ends = np.searchsorted(owners, np.arange(table.num_rows + 1))
         ledger = [
-            self._row(table, frame, int(i), broken, failed, rows[owners == i]) for i in np.flatnonzero(bad)
+            self._row(table, frame, int(i), broken, failed, rows[ends[i] : ends[i + 1]])
+            for i in np.flatnonzero(bad)
         ]
         return Verdict(~bad, ledger)
 
@@ -230,7 +232,10 @@ class _Judge:
             np.logical_or.at(broken[rule.name], owners, there & self.media.broken[rows])
         known = there & ~self.media.failed[rows] & (self.media.kind[rows] != ord("u"))
         if "wrong_kind" in self.joint:
-            shown = np.frombuffer("".join(frame["media_shown_as"].fill_null("").to_list()).encode(), np.uint8)
+            counts = np.bincount(owners, minlength=table.num_rows)
+            letters = zip(frame["media_shown_as"].to_list(), counts, strict=True)
+            shown = np.frombuffer("".join(s or "-" * n for s, n in letters).encode(), np.uint8)
+            assert len(shown) == len(rows)
             wrong = known & (shown != ord("-")) & (shown != self.media.kind[rows])
             broken["wrong_kind"] = none.copy()
             np.logical_or.at(broken["wrong_kind"], owners, wrong)

@@ -64,6 +64,7 @@ def open_step(config: MeasureConfig) -> Work:
                 for i, sample in enumerate(samples_from(table.slice(start, SAMPLE_BATCH))):
                     if guard(start + i):
                         rows.append(_row(sample.sample_id, lambda s=sample: measure(s), family))
+                        guard.done()
                     else:
                         rows.append(_failed(sample.sample_id, "crashed_worker", family))
         name = sidecar_name(family, config.settings, shape.shard)
@@ -82,7 +83,9 @@ def _media_row(
         data = read_checked(shard, row, withdrawn)
     except Unavailable as error:
         return _failed(medium, str(error), family)
-    return _row(medium, lambda: measure(data), family)
+    row_values = _row(medium, lambda: measure(data), family)
+    guard.done()
+    return row_values
 
 
 def _row(identity: bytes, measure: Any, family: Family) -> tuple[Any, ...]:

@@ -3,11 +3,11 @@
 A sample's new weight is its weight there, times its manifest's, times its source's. A weight is how often
 it is trained on in an epoch (see `infinity_mm.manifest.Order`); weight 0 drops it. A cap keeps a seeded
 choice of a manifest's or source's samples: those with the smallest hash of (seed, sample id), so the same
-ones whatever the order, and a larger cap keeps all that a smaller one kept. A sample in two manifests is
-kept from the first. Memory: 8 bytes a sample of what is capped, and one bucket of ids.
+ones whatever the order, and a larger cap keeps all that a smaller one kept. A sample that two manifests still
+bring after that is kept from the first. Memory: 1 byte a sample, 8 of what is capped, and one bucket of ids.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,11 @@ from infinity_mm.order import mix as scramble
 from infinity_mm.spill import KEY, Spill, first_of_run, halves
 from infinity_mm.store import Store
 from pipelines.config import StageConfig
-from pipelines.selection import Verdict, row_of, select
+from pipelines.selection import Decide, Verdict, row_of, select
 
 PLACE = np.dtype([KEY, ("ordinal", "i8")])
+MOST_WEIGHT = 1e6
+KEEP, WITHDRAWN, WEIGHT_ZERO, CAP, REPEAT = range(5)
 
 
 def assignment(text: str) -> tuple[str, float]:
@@ -80,12 +82,11 @@ def run(config: MixConfig, report: Report | None = None) -> dict[str, Any]:
         given = [assignment(text) for text in config.manifests]
         parents = [Manifest.open(store, name) for name, _ in given]
         sources = merge_sources(parents)
-        mixing = _Mixing(config, [name for name, _ in given], parents, sources)
+        mixing = _Mixing(config, given, parents, sources)
         with Ledger(store) as ledger:
             shards: list[ShardEntry] = []
-            for number, (parent, (_, weight)) in enumerate(zip(parents, given, strict=True)):
-                decide = mixing.decider(number, weight)
-                shards += select(parent, ledger, decide)
+            for number, parent in enumerate(parents):
+                shards += select(parent, ledger, mixing.decider(number))
             shards = join_shards(shards)
             entry = ledger.close(sum(len(s.selected.rows) for s in shards))
         manifest = publish(
@@ -112,100 +113,116 @@ def run(config: MixConfig, report: Report | None = None) -> dict[str, Any]:
 
 
 class _Mixing:
-    """What each sample's fate needs: repeats across manifests, thresholds of caps, weights of sources."""
+    """The fate of every sample of every parent, in order: 1 byte each.
+
+    What is withdrawn or of weight 0 goes first, then what caps leave out, and only then is a sample that an
+    earlier manifest brings a repeat: so a repeat's witness is always kept.
+    """
 
     def __init__(
-        self, config: MixConfig, names: Sequence[str], parents: Sequence[Manifest], sources: dict[str, Any]
+        self,
+        config: MixConfig,
+        given: Sequence[tuple[str, float]],
+        parents: Sequence[Manifest],
+        sources: dict[str, Any],
     ) -> None:
         self.seed = config.seed
         self.parents = parents
+        self.given = given
         self.weights = dict(assignment(text) for text in config.source)
-        self.starts = np.cumsum([0] + [p.samples for p in parents])
-        self.repeat = self._repeats()
         caps = {name: int(count) for name, count in map(assignment, config.cap)}
+        names = [name for name, _ in given]
         for name in {*self.weights, *caps}:
             if name not in sources and (name in self.weights or name not in names):
                 known = ", ".join(sorted({*sources, *(names if name in caps else [])}))
                 raise ValueError(f"no source {name!r} in these manifests; there are {known}")
-        self.manifest_caps = {
-            i: self._threshold(count, number=i)
-            for i, n in enumerate(names)
-            if (count := caps.get(n)) is not None
-        }
-        self.source_caps = {n: self._threshold(c, source=n) for n, c in caps.items() if n not in names}
+        self.starts = np.cumsum([0] + [p.samples for p in parents])
+        self.fate = np.full(int(self.starts[-1]), KEEP, np.uint8)
+        self._weigh()
+        for name, count in caps.items():
+            self._cap(name, count, names)
+        self._settle_repeats()
 
-    def _repeats(self) -> np.ndarray:
-        """Of all samples of all parents in order: whether an earlier parent has it."""
-        repeat = np.zeros(int(self.starts[-1]), bool)
+    def _tables(self, columns: list[str]) -> Iterator[tuple[int, slice, pa.Table]]:
+        """Each parent's shards: the parent's number, the places of its selected samples, their columns."""
+        for number, parent in enumerate(self.parents):
+            start = int(self.starts[number])
+            for i, shard in enumerate(parent.shards):
+                table = parent.table(i).select(columns).take(pa.array(shard.selected.rows))
+                yield number, slice(start, start + table.num_rows), table
+                start += table.num_rows
+                parent.release(i)
+
+    def _weigh(self) -> None:
+        selected = (s.selected.weights for p in self.parents for s in p.shards)
+        for (number, place, table), own in zip(
+            self._tables(["sample_id", "media", "source"]), selected, strict=True
+        ):
+            weights = self.weigh(number, own, table.column("source").to_pylist())
+            fate = self.fate[place]
+            fate[weights == 0] = WEIGHT_ZERO
+            fate[self.parents[number].withdrawn.rows(table)] = WITHDRAWN
+
+    def weigh(self, number: int, own: np.ndarray, sources: list[str]) -> np.ndarray:
+        """New weights. Raises ValueError for one that no epoch can hold."""
+        times = np.array([self.weights.get(name, 1.0) for name in sources])
+        with np.errstate(over="ignore"):
+            weights = own * self.given[number][1] * times
+        if len(weights) and not weights.max() <= MOST_WEIGHT:
+            raise ValueError(f"a weight of {weights.max():g}: the most is {MOST_WEIGHT:g}")
+        return weights
+
+    def _cap(self, name: str, count: int, names: list[str]) -> None:
+        """Keep the `count` smallest draws of a manifest or source; equal samples count once."""
+        found: list[np.ndarray] = []
+        for cutting in (False, True):
+            if cutting:
+                draws = np.unique(np.concatenate(found)) if found else np.empty(0, np.uint64)
+                if len(draws) <= count:
+                    return
+                limit = draws[count]
+            for number, place, table in self._tables(["sample_id", "source"]):
+                mine = self.fate[place] == KEEP
+                mine &= (names[number] == name) | (
+                    np.array(table.column("source").to_pylist()) == (name if name not in names else None)
+                )
+                draw = self._draw(id_rows(table.column("sample_id")))
+                if cutting:
+                    self.fate[place][mine & (draw >= limit)] = CAP
+                else:
+                    found.append(draw[mine])
+
+    def _settle_repeats(self) -> None:
         with Spill(PLACE) as spill:
-            start = 0
-            for parent in self.parents:
-                for number in range(len(parent.shards)):
-                    ids = parent.ids(number)
-                    spill.add(key=ids, ordinal=np.arange(start, start + len(ids)))
-                    start += len(ids)
+            for _, place, table in self._tables(["sample_id"]):
+                alive = np.flatnonzero(self.fate[place] == KEEP)
+                ids = id_rows(table.column("sample_id"))[alive]
+                spill.add(key=ids, ordinal=place.start + alive)
             for rows in spill.buckets():
-                repeat[rows["ordinal"][first_of_run(rows) != np.arange(len(rows))]] = True
-        return repeat
+                self.fate[rows["ordinal"][first_of_run(rows) != np.arange(len(rows))]] = REPEAT
 
     def _draw(self, ids: np.ndarray) -> np.ndarray:
         high, low = halves(ids)
         return scramble(high ^ scramble(low, self.seed), self.seed)
 
-    def _threshold(self, count: int, number: int | None = None, source: str | None = None) -> int:
-        """The draw below which `count` samples of the manifest or source lie."""
-        draws = []
-        for i, parent in enumerate(self.parents):
-            if number is not None and number != i:
-                continue
-            start = int(self.starts[i])
-            for shard in range(len(parent.shards)):
-                ids = parent.ids(shard)
-                wanted = ~self.repeat[start : start + len(ids)]
-                start += len(ids)
-                if source is not None:
-                    column = (
-                        parent.table(shard)
-                        .column("source")
-                        .take(pa.array(parent.shards[shard].selected.rows))
-                    )
-                    wanted &= np.array(column.to_pylist()) == source
-                    parent.release(shard)
-                draws.append(self._draw(ids[wanted]))
-        all_draws = np.concatenate(draws) if draws else np.empty(0, np.uint64)
-        if len(all_draws) <= count:
-            return 1 << 64
-        return int(np.partition(all_draws, count)[count])
-
-    def decider(self, number: int, weight: float) -> Any:
+    def decider(self, number: int) -> Decide:
         parent = self.parents[number]
-        ordinals = np.cumsum([0] + [len(s.selected.rows) for s in parent.shards]) + int(self.starts[number])
+        starts = np.cumsum([0] + [len(s.selected.rows) for s in parent.shards]) + int(self.starts[number])
 
         def decide(shard: int, at: np.ndarray, table: pa.Table) -> Verdict:
-            ids = id_rows(table.column("sample_id"))
-            repeat = self.repeat[ordinals[shard] + at]
-            draws = self._draw(ids)
-            names = table.column("source").to_pylist()
-            capped = np.zeros(len(ids), bool)
-            if number in self.manifest_caps:
-                capped |= draws >= np.uint64(min(self.manifest_caps[number], (1 << 64) - 1))
-                capped &= self.manifest_caps[number] < 1 << 64
-            for source, limit in self.source_caps.items():
-                if limit < 1 << 64:
-                    capped |= (draws >= np.uint64(limit)) & (np.array(names) == source)
-            weights = parent.shards[shard].selected.weights[at] * weight
-            weights = weights * np.array([self.weights.get(name, 1.0) for name in names])
-            keep = ~repeat & ~capped & (weights > 0)
-            rows = [self._row(table, int(i), repeat, capped, number) for i in np.flatnonzero(~keep)]
-            return Verdict(keep, rows, weights)
+            fate = self.fate[starts[shard] + at]
+            own = parent.shards[shard].selected.weights[at]
+            weights = self.weigh(number, own, table.column("source").to_pylist())
+            rows = [self._row(table, int(i), int(fate[i])) for i in np.flatnonzero(fate != KEEP)]
+            return Verdict(fate == KEEP, rows, weights)
 
         return decide
 
-    def _row(self, table: pa.Table, i: int, repeat: np.ndarray, capped: np.ndarray, number: int) -> Row:
-        if repeat[i]:
+    def _row(self, table: pa.Table, i: int, fate: int) -> Row:
+        if fate == REPEAT:
             witness = table.column("sample_id")[i].as_py()
             return row_of(table, i, "dropped", "repeat", witness=witness, detail="an earlier manifest has it")
-        if capped[i]:
+        if fate == CAP:
             return row_of(table, i, "dropped", "cap", detail="beyond the cap of its manifest or source")
         return row_of(table, i, "dropped", "weight_zero", value="0", limit="weight > 0")
 

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from infinity_mm import __version__
 from infinity_mm.executor import Report
 from infinity_mm.manifest import Manifest, name_is_free, resolve, set_ref
+from infinity_mm.sidecars import UNAVAILABLE
 from infinity_mm.store import Store, StoreError, digest_of
 from pipelines import export, filter, mix, split
 from pipelines.config import StageConfig
@@ -131,7 +132,8 @@ def _run_one(name: str, config: StageConfig, force: bool, report: Report | None)
         if _still_there(store, name, config, result):
             return {**result, "skipped": True}
     result = entry.run(config, report)
-    store.write(note, json.dumps(result).encode())
+    if not set(result.get("reasons", ())) & set(UNAVAILABLE):  # what could not be read today is tried again
+        store.write(note, json.dumps(result).encode())
     return {**result, "skipped": False}
 
 

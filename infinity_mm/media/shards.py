@@ -4,8 +4,9 @@ In copy mode the bytes lie in `bytes/<digest>.arrow` (Arrow IPC, uncompressed `l
 that the table gives, so that one medium is one ranged read. In reference mode they stay where they are and
 `locations/<digest>.arrow`, row for row, gives root, path, offset and length; roots are folders named in
 `roots.json`, so a moved data set is one edited line.
-A shard's digest is sha256 over its media ids and lengths: the ids cover the bytes, so nothing is hashed
-twice. Memory: BUFFERS write buffers of BUFFER_BYTES, or of the largest medium.
+A shard's digest is sha256 over its media ids, lengths and offsets: the ids cover the bytes, so nothing is
+hashed twice, and one digest is one layout; offset -1 is reference mode. Memory: BUFFERS write buffers of
+BUFFER_BYTES, or of the largest medium.
 """
 
 import hashlib
@@ -74,10 +75,11 @@ class Location(NamedTuple):
     length: int
 
 
-def shard_digest(infos: Iterable[MediaInfo]) -> str:
+def shard_digest(infos: Iterable[MediaInfo], offsets: Iterable[int]) -> str:
     digest = hashlib.sha256(b"imm:media:1\0")
-    for info in infos:
-        digest.update(info.media_id + info.length.to_bytes(8, "big"))
+    for info, offset in zip(infos, offsets, strict=True):
+        place = info.length.to_bytes(8, "big") + offset.to_bytes(8, "big", signed=True)
+        digest.update(info.media_id + place)
     return digest.hexdigest()
 
 
@@ -144,8 +146,9 @@ class CopyWriter:
             self._sink.close()
             if not self.infos:
                 return None
-            digest = shard_digest(self.infos)
-            table = media_table(self.infos, data_offsets(self._temporary))
+            offsets = data_offsets(self._temporary)
+            digest = shard_digest(self.infos, offsets)
+            table = media_table(self.infos, offsets)
             if not self.store.exists(f"bytes/{digest}.arrow"):
                 self.store.publish(self._temporary, f"bytes/{digest}.arrow")
             publish_table(self.store, f"media/{digest}.arrow", table)
@@ -161,11 +164,12 @@ def write_reference_shard(
     store: Store, infos: list[MediaInfo], locations: list[Location], roots: dict[str, str]
 ) -> str:
     """Publish a shard in reference mode; its digest. New locations of the same media replace older ones."""
-    digest = shard_digest(infos)
+    offsets = [-1] * len(infos)
+    digest = shard_digest(infos, offsets)
     columns = list(zip(*locations, strict=True))
     table = pa.table([pa.array(c, f.type) for c, f in zip(columns, LOCATIONS, strict=True)], schema=LOCATIONS)
     publish_table(store, f"locations/{digest}.arrow", table)
-    publish_table(store, f"media/{digest}.arrow", media_table(infos, [-1] * len(infos)))
+    publish_table(store, f"media/{digest}.arrow", media_table(infos, offsets))
     add_roots(store, roots)
     return digest
 

@@ -51,10 +51,13 @@ def taken_file(key: str) -> str:
 
 
 def finished(store: Store, key: str) -> Taken | None:
-    """The answer of an earlier run, if its shards are still there."""
+    """The answer of an earlier run, if its shards are still there and nothing in it is worth another try."""
     if not store.exists(taken_file(key)):
         return None
-    shards = store.open_arrow(taken_file(key)).schema.metadata[b"imm.shards"].decode().split()
+    reader = store.open_arrow(taken_file(key))
+    if any(reason is not None for reason in reader.read_all().column("reason").to_pylist()):
+        return None
+    shards = reader.schema.metadata[b"imm.shards"].decode().split()
     there = all(store.exists(f"media/{shard}.arrow") for shard in shards)
     return Taken(key, tuple(shards)) if there else None
 
@@ -92,6 +95,7 @@ def _take(store: Store, config: MediaConfig, key: str, guard: Guard) -> Taken:
                     continue
                 seen.add(slot.medium)
                 found = probe(window.view[slot.start : slot.start + slot.size])
+                guard.done()
                 info = MediaInfo(
                     slot.medium, found.kind, found.format, found.width, found.height, found.frames, found.fps,
                     slot.size,

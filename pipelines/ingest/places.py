@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from infinity_mm.columns import id_rows
 from infinity_mm.schema import ID
 from infinity_mm.spill import KEY, Spill, first_of_run
-from infinity_mm.store import Store
+from infinity_mm.store import Store, digest_of
 from pipelines.ingest.look import PLACES, places_file
 from pipelines.ingest.media import take_file, taken_file
 from pipelines.ingest.records import Piece
@@ -30,6 +30,10 @@ SEEN = pa.schema([("key", ID), ("media_id", ID)])
 class Failure(NamedTuple):
     reason: str
     detail: str
+
+
+# A place that nobody was asked to take: its file changed between the plan and now.
+CHANGED = Failure("changed_file", "the file changed while it was being read in: ingest again")
 
 
 def read_places(store: Store, piece: Piece) -> pa.Table:
@@ -48,8 +52,10 @@ def seen(store: Store, mode: str) -> Iterator[pa.RecordBatch]:
                 yield reader.get_batch(i)
 
 
-def plan_media(store: Store, pieces: Sequence[Piece], mode: str, shard_bytes: int) -> list[str]:
-    """Write the take files of all places that are new; their keys, in order."""
+def plan_media(
+    store: Store, pieces: Sequence[Piece], mode: str, roots: object, shard_bytes: int
+) -> list[str]:
+    """Write the take files of all places that are new; their keys, in order. A key covers mode and roots."""
     wanted = [np.zeros(piece.refs, bool) for piece in pieces]
     with Spill(PLACE) as spill:
         for batch in seen(store, mode):
@@ -62,10 +68,13 @@ def plan_media(store: Store, pieces: Sequence[Piece], mode: str, shard_bytes: in
             first = first_of_run(rows) == np.arange(len(rows))
             for row in rows[first & (rows["known"] == NEW)]:
                 wanted[row["piece"]][row["ref"]] = True
-    return list(_cut(store, pieces, wanted, shard_bytes))
+    how = digest_of([mode, roots])
+    return list(_cut(store, pieces, wanted, how, shard_bytes))
 
 
-def _cut(store: Store, pieces: Sequence[Piece], wanted: list[np.ndarray], shard_bytes: int) -> Iterator[str]:
+def _cut(
+    store: Store, pieces: Sequence[Piece], wanted: list[np.ndarray], how: str, shard_bytes: int
+) -> Iterator[str]:
     held: list[pa.Table] = []
     size = rows = 0
     for piece, mask in zip(pieces, wanted, strict=True):
@@ -77,17 +86,17 @@ def _cut(store: Store, pieces: Sequence[Piece], wanted: list[np.ndarray], shard_
         for i in range(len(sizes)):
             if rows and (size + sizes[i] > shard_bytes or rows == UNIT_ROWS):
                 held.append(table.slice(start, i - start))
-                yield _write_take(store, held)
+                yield _write_take(store, how, held)
                 held, size, rows, start = [], 0, 0, i
             size, rows = size + int(sizes[i]), rows + 1
         held.append(table.slice(start))
     if rows:
-        yield _write_take(store, held)
+        yield _write_take(store, how, held)
 
 
-def _write_take(store: Store, tables: list[pa.Table]) -> str:
+def _write_take(store: Store, how: str, tables: list[pa.Table]) -> str:
     table = pa.concat_tables(tables).select(PLACES.names).combine_chunks()
-    digest = hashlib.sha256(id_rows(table.column("key")).tobytes())
+    digest = hashlib.sha256(how.encode() + id_rows(table.column("key")).tobytes())
     key = digest.hexdigest()[:32]
     if not store.exists(take_file(key)):
         with store.scratch() as temporary:
@@ -110,7 +119,6 @@ class Resolved:
         self.media = np.memmap(f"{scratch}/media", np.uint8, "w+", shape=(max(1, total), 16))
         self.ok = np.zeros(total, bool)
         self.failures: dict[int, Failure] = {}
-        self.shards: dict[str, None] = {}
         failed: dict[bytes, Failure] = {}
         with Spill(PLACE) as spill:
             for batch in seen(store, mode):
@@ -152,4 +160,4 @@ class Resolved:
         self.ok[place] = rows["known"][answer][asked] == 1
         for i in np.flatnonzero(asked & (rows["known"][answer] != 1)):
             position = int(self.starts[rows["piece"][i]] + rows["ref"][i])
-            self.failures[position] = failed[rows["key"][i].tobytes()]
+            self.failures[position] = failed.get(rows["key"][i].tobytes(), CHANGED)

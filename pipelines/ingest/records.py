@@ -81,11 +81,16 @@ def piece_files(key: str) -> tuple[str, str]:
 
 
 def finished(store: Store, key: str) -> Piece | None:
-    """The piece of an earlier run, if it is there. The refs file is written last."""
+    """The piece of an earlier run, if it is whole and no record in it killed workers. Refs come last."""
     records, refs = piece_files(key)
     if not store.exists(refs) or not store.exists(records):
         return None
     reader = store.open_arrow(refs)
+    inline = f"work/records/{key}.inline"
+    if reader.schema.metadata[b"imm.again"] == b"yes" or (
+        reader.schema.metadata[b"imm.inline"] == b"yes" and not store.exists(inline)
+    ):
+        return None
     return Piece(key, int(reader.schema.metadata[b"imm.rows"]), int(reader.schema.metadata[b"imm.refs"]))
 
 
@@ -103,15 +108,17 @@ def _read_unit(store: Store, config: RecordsConfig, unit: RecordsUnit, guard: Gu
     key = unit.key(config)
     records_file, refs_file = piece_files(key)
     refs = _Refs(store, key)
-    rows = 0
+    rows = refused = 0
     with store.scratch() as temporary:
         with pa.OSFile(temporary, "wb") as sink, pa.ipc.new_file(sink, RECORDS) as writer:
             batch: list[tuple[Any, ...]] = []
             for record in READERS[unit.unit.format].read(unit.unit, config.options):
                 if guard(rows):
                     batch.append(_row(record, refs, unit, config))
+                    guard.done()
                 else:
                     batch.append(_rejected(Reject(record.row, "crashed_worker", "", record.key), unit))
+                    refused += 1
                 rows += 1
                 if len(batch) == BATCH_ROWS:
                     writer.write_batch(_batch(batch, RECORDS))
@@ -119,7 +126,7 @@ def _read_unit(store: Store, config: RecordsConfig, unit: RecordsUnit, guard: Gu
             if batch:
                 writer.write_batch(_batch(batch, RECORDS))
         store.publish(temporary, records_file)
-    refs.publish(refs_file, rows)
+    refs.publish(refs_file, rows, again=refused > 0)
     return Piece(key, rows, len(refs.rows))
 
 
@@ -219,10 +226,12 @@ class _Refs:
         self._inline_bytes += size
         return ref._replace(path=f"work/records/{self.key}.inline", offset=start, length=size, data=None)
 
-    def publish(self, name: str, rows: int) -> None:
+    def publish(self, name: str, rows: int, again: bool) -> None:
         if self._inline:
             self.store.write(f"work/records/{self.key}.inline", b"".join(self._inline))
-        schema = NAMED.with_metadata({"imm.rows": str(rows), "imm.refs": str(len(self.rows))})
+        flags = {"imm.again": "yes" if again else "no", "imm.inline": "yes" if self._inline else "no"}
+        counts = {"imm.rows": str(rows), "imm.refs": str(len(self.rows))}
+        schema = NAMED.with_metadata({**counts, **flags})
         write_rows(self.store, name, schema, self.rows)
 
 

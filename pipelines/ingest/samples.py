@@ -18,12 +18,13 @@ from infinity_mm.manifest import Selected, ShardEntry
 from infinity_mm.schema import SAMPLES, sample_id
 from infinity_mm.spill import KEY, Spill, first_of_run
 from infinity_mm.store import Store, file_digest
+from infinity_mm.tombstones import Withdrawn
 from pipelines.ingest.places import Resolved, read_places
 from pipelines.ingest.records import Piece, piece_files
 
 SHARD_ROWS = 50_000
 ORDINAL = np.dtype([KEY, ("ordinal", "i8")])
-KEPT, REJECTED, LOST, REPEAT = range(4)
+KEPT, REJECTED, LOST, REPEAT, WITHDRAWN = range(5)
 
 
 class Source(NamedTuple):
@@ -34,7 +35,7 @@ class Source(NamedTuple):
 
 
 class Identified(NamedTuple):
-    """`ids`: (records, 16) on disk; `status`: KEPT, REJECTED, LOST or REPEAT of each record."""
+    """`ids`: (records, 16) on disk; `status`: KEPT, REJECTED, LOST, REPEAT or WITHDRAWN of each record."""
 
     ids: np.ndarray
     status: np.ndarray
@@ -51,8 +52,10 @@ def batches(store: Store, piece: Piece) -> Iterator[tuple[int, pa.RecordBatch]]:
         start += batch.num_rows
 
 
-def identify(store: Store, pieces: Sequence[Piece], resolved: Resolved, scratch: str) -> Identified:
-    """Compute ids, mark what is rejected or lost a medium, and the later ones of equal samples."""
+def identify(
+    store: Store, pieces: Sequence[Piece], resolved: Resolved, withdrawn: Withdrawn, scratch: str
+) -> Identified:
+    """Compute ids, mark what is rejected, lost a medium or is withdrawn, and the later of equal samples."""
     starts = np.cumsum([0] + [p.rows for p in pieces])
     total = int(starts[-1])
     ids = np.memmap(f"{scratch}/ids", np.uint8, "w+", shape=(max(1, total), 16))
@@ -77,6 +80,15 @@ def identify(store: Store, pieces: Sequence[Piece], resolved: Resolved, scratch:
                     value = sample_id(digests[i], [media[begin * 16 : end * 16]])
                     ids[first + i] = np.frombuffer(value, np.uint8)
                     status[first + i] = KEPT
+                    if withdrawn.ids and not withdrawn.ids.isdisjoint(
+                        [value, *(media[k * 16 : k * 16 + 16] for k in range(begin, end))]
+                    ):
+                        status[first + i] = WITHDRAWN
+                if withdrawn.sources:
+                    named = pa.array(sorted(withdrawn.sources), pa.string())
+                    gone = pc.is_in(batch.column("source"), value_set=named).to_numpy(zero_copy_only=False)
+                    here = status[first : first + batch.num_rows]
+                    here[gone & (here == KEPT)] = WITHDRAWN
                 kept = first + np.flatnonzero(status[first : first + batch.num_rows] == KEPT)
                 spill.add(key=ids[kept], ordinal=kept)
         for rows in spill.buckets():
@@ -154,6 +166,11 @@ class Assembly:
                 self.ledger.add(Row(None, origin, source, "failed", reason, detail=detail))
             elif status[i] == LOST:
                 self.ledger.add(self._lost(batch.column("refs")[i].as_py(), number, origin, source, refs))
+            elif status[i] == WITHDRAWN:
+                identity = self.known.ids[first + i].tobytes()
+                self.ledger.add(
+                    Row(identity, origin, source, "dropped", "withdrawn", detail="imm forget named it")
+                )
             else:
                 identity = self.known.ids[first + i].tobytes()
                 self.ledger.add(

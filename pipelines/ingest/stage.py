@@ -24,11 +24,12 @@ from infinity_mm.formats.types import Options, Unit
 from infinity_mm.ledger import Ledger
 from infinity_mm.manifest import Manifest, name_is_free, publish
 from infinity_mm.media.index import build_index
-from infinity_mm.media.shards import Shard
 from infinity_mm.store import Store, digest_of
+from infinity_mm.tombstones import read_tombstones
 from pipelines.ingest import look, media, records
-from pipelines.ingest.compact import drop_repeated_media
+from pipelines.ingest.compact import Needed, drop_repeated_media
 from pipelines.ingest.config import IngestConfig
+from pipelines.ingest.look import printable
 from pipelines.ingest.places import SEEN, Resolved, plan_media, read_places
 from pipelines.ingest.samples import Assembly, Source, identify
 
@@ -66,16 +67,23 @@ def run(config: IngestConfig, report: Report | None = None) -> dict[str, Any]:
             ),
             looks.values(), workers=config.workers, report=report,
         )  # fmt: skip
-        takes = plan_media(store, pieces, config.mode, config.shard_bytes)
         roots = _roots(planned) if config.mode == "reference" else ()
+        takes = plan_media(store, pieces, config.mode, roots, config.shard_bytes)
         taken = _map(
             store, media.finished, [(key, key) for key in takes],
             Step(name="take media", open=media.open_step, config=media.MediaConfig(config.store, roots)),
             config, report,
         )  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="imm-") as scratch:
-            manifest = _assemble(store, config, planned, pieces, takes, taken, scratch)
-        return {"stage": "ingest", "name": config.out, **manifest.reference(), **_summary(manifest)}
+            manifest, needed = _assemble(store, config, planned, pieces, takes, taken, scratch)
+        return {
+            "stage": "ingest",
+            "name": config.out,
+            **manifest.reference(),
+            "reasons": manifest.document["ledger"]["reasons"],
+            "media": needed.media,
+            "formats": needed.formats,
+        }
 
 
 def plan(config: IngestConfig) -> list[Planned]:
@@ -104,15 +112,19 @@ def _plan_file(config: IngestConfig, path: Path, given: str) -> list[Planned]:
     root = os.path.realpath(config.media_root or folder)
     if config.media_root and not os.path.isdir(root):
         raise ValueError(f"--media-root {config.media_root} is not a folder")
-    source = config.source or os.path.basename(os.path.normpath(given)).split(".")[0] or "data"
-    stem = os.path.basename(os.path.normpath(given))
+    stem = printable(os.path.basename(os.path.normpath(given)))
+    source = config.source or stem.split(".")[0] or "data"
     label = (
-        stem if os.path.isfile(given) or given.startswith("hf:") else f"{stem}/{os.path.relpath(path, given)}"
+        stem
+        if os.path.isfile(given) or given.startswith("hf:")
+        else f"{stem}/{printable(os.path.relpath(path, given))}"
     )
     return [
         Planned(
             records.RecordsUnit(unit, root, source, config.source is not None, _identity(unit)),
-            label.removesuffix("/.") if unit.path == str(path) else f"{stem}/{os.path.basename(unit.path)}",
+            label.removesuffix("/.")
+            if unit.path == str(path)
+            else f"{stem}/{printable(os.path.basename(unit.path))}",
         )
         for unit in READERS[name].plan(path, config.unit_bytes)
     ]
@@ -141,7 +153,9 @@ def _roots(planned: Sequence[Planned]) -> tuple[tuple[str, str], ...]:
     folders = {p.unit.root for p in planned} | {
         os.path.dirname(os.path.realpath(p.unit.unit.path)) for p in planned
     }
-    return tuple((f"{os.path.basename(f) or 'root'}-{digest_of(f)[:8]}", f) for f in sorted(folders))
+    return tuple(
+        (f"{printable(os.path.basename(f)) or 'root'}-{digest_of(f)[:8]}", f) for f in sorted(folders)
+    )
 
 
 def _map(
@@ -166,11 +180,13 @@ def _assemble(
     takes: Sequence[str],
     taken: Sequence[media.Taken],
     scratch: str,
-) -> Manifest:
+) -> tuple[Manifest, Needed]:
     resolved = Resolved(store, pieces, takes, config.mode, scratch)
-    shards = drop_repeated_media(store, [s for t in taken for s in t.shards], config.mode, resolved)
+    needed = drop_repeated_media(store, [s for t in taken for s in t.shards], config.mode, resolved)
     with Ledger(store) as ledger:
-        assembly = Assembly(store, ledger, resolved, identify(store, pieces, resolved, scratch))
+        assembly = Assembly(
+            store, ledger, resolved, identify(store, pieces, resolved, read_tombstones(store), scratch)
+        )
         assembly.run(pieces, _sources(planned, pieces))
         assembly.shards.finish()
         assembly.origins.finish()
@@ -181,7 +197,7 @@ def _assemble(
         stage="ingest",
         config=config.recorded(),
         shards=assembly.shards.selected(),
-        media=[build_index(store, shards)],
+        media=[build_index(store, needed.shards)],
         ledger=entry,
         counts=dict(ledger.counts),
         sources={name: about for name in entry["sources"]},
@@ -189,8 +205,8 @@ def _assemble(
         name=config.out,
         replace=config.replace,
     )
-    _remember(store, config.mode, pieces, resolved, shards)
-    return manifest
+    _remember(store, config.mode, pieces, resolved, needed.shards)
+    return manifest, needed
 
 
 def _sources(planned: Sequence[Planned], pieces: Sequence[records.Piece]) -> list[Source]:
@@ -219,16 +235,3 @@ def _remember(
                 columns = [id_array(keys), id_array(resolved.media[start:end][ok])]
                 writer.write_batch(pa.record_batch(columns, schema=schema))
         store.publish(temporary, name)
-
-
-def _summary(manifest: Manifest) -> dict[str, Any]:
-    ledger = manifest.document["ledger"]
-    kinds: Counter[str] = Counter()
-    for index in manifest.document["media"]:
-        for digest in index["shards"]:
-            kinds.update(Shard(manifest.store, digest).table.column("format").to_pylist())
-    return {
-        "reasons": ledger["reasons"],
-        "media": sum(index["count"] for index in manifest.document["media"]),
-        "formats": dict(kinds.most_common()),
-    }

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from infinity_mm.manifest import Manifest
 from infinity_mm.verify import verify
+from infinity_mm.withdraw import forget
 from pipelines.mix import MixConfig
 from pipelines.mix import run as run_mix
 from pipelines.split import SplitConfig, components
@@ -56,17 +57,41 @@ def test_a_mix_is_a_union_by_id(pair: tuple[Manifest, Manifest]) -> None:
 def test_weights_of_sources_multiply_and_zero_drops(pair: tuple[Manifest, Manifest]) -> None:
     assert weights(mixed(pair[0], "a=2", "b", source=["one=3"])) == {6.0: 30, 1.0: 10}
     dropped = mixed(pair[0], "a", "b", out="m2", source=["one=0"])
-    assert Counter(row["reason"] for row in ledger(dropped)) == {"weight_zero": 30, "repeat": 10}
+    assert Counter(row["reason"] for row in ledger(dropped)) == {"weight_zero": 30}
+    assert dropped.samples == 20
+
+
+@pytest.mark.parametrize("options", [{"cap": ["a=1"]}, {"source": ["one=0"]}, {"names": ["a=0", "b"]}])
+def test_a_repeat_has_a_witness_that_is_kept(
+    pair: tuple[Manifest, Manifest], options: dict[str, Any]
+) -> None:
+    manifest = mixed(pair[0], *options.pop("names", ["a", "b"]), **options)
+    kept = {s.sample_id for s in samples(manifest)}
+    assert {s.sample_id for s in samples(pair[1])} <= kept
+    assert all(row["witness"] in kept for row in ledger(manifest) if row["reason"] == "repeat")
+
+
+def test_what_is_withdrawn_makes_no_repeat(pair: tuple[Manifest, Manifest]) -> None:
+    forget(pair[0].store, "two", "")
+    assert mixed(pair[0], "b", "a").samples == 30
+
+
+def test_a_weight_no_epoch_can_hold_is_refused(pair: tuple[Manifest, Manifest]) -> None:
+    with pytest.raises(ValueError, match="the most is 1e"):
+        mixed(pair[0], "a=1e300", source=["one=1e300"])
 
 
 @pytest.mark.parametrize("cap", ["a=7", "one=7"])
 def test_caps_are_exact_seeded_and_nested(pair: tuple[Manifest, Manifest], cap: str) -> None:
     small = mixed(pair[0], "a", "b", out="s", cap=[cap])
-    assert Counter(s.source for s in samples(small)) == {"one": 7, "two": 10}
+    both = {s.sample_id for s in samples(pair[0])} & {s.sample_id for s in samples(pair[1])}
+    ones = {s.sample_id for s in samples(small) if s.source == "one"}
+    assert len(ones) == 7
+    assert small.samples == 7 + 20 - len(ones & both)
     large = mixed(pair[0], "a", "b", out="l", cap=[cap.replace("7", "12")])
     other = mixed(pair[0], "a", "b", out="o", cap=[cap], seed=1)
     ids = [{s.sample_id for s in samples(m)} for m in (small, large, other)]
-    assert ids[0] < ids[1]
+    assert ids[0] <= ids[1]
     assert ids[0] != ids[2]
 
 

@@ -65,10 +65,20 @@ def test_a_shard_without_media_is_not_written(tmp_path: Path) -> None:
     assert store.names("bytes") == store.names("tmp") == []
 
 
-def test_copy_and_reference_have_one_digest(tmp_path: Path) -> None:
-    media = some_media(1)
-    one, two = Store.create(tmp_path / "a"), Store.create(tmp_path / "b")
-    assert copy_shard(one, media) == reference_shard(two, tmp_path / "pictures", media)
+def test_a_digest_is_one_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, media = Store.create(tmp_path / "a"), some_media(1)
+    pairs = copy_shard(store, media)
+    assert copy_shard(store, media) == pairs
+    writer = CopyWriter(store)
+    for data in media:
+        view = writer.borrow(len(data))
+        view[:] = data
+        writer.put(view, [info(data)], [0])
+    single = writer.close()
+    referred = reference_shard(store, tmp_path / "pictures", media)
+    assert len({pairs, single, referred}) == 3
+    for digest in (pairs, single, referred):
+        assert [Shard(store, str(digest)).read(i) for i in range(len(media))] == media
 
 
 def test_a_moved_root_is_one_line_and_a_wrong_one_is_seen(tmp_path: Path) -> None:
