@@ -75,6 +75,8 @@ def _media(store: Store, digest: str, withdrawn: frozenset[bytes], read: bool) -
         shard = Shard(store, digest)
     except (OSError, pa.ArrowInvalid) as error:
         return Checked([f"media/{digest}.arrow can't be read: {error}"], 0, 0, 0)
+    if shard.content_digest() != digest:
+        problems.append(f"media/{digest}.arrow does not have the digest it is named by")
     try:
         for row in range(len(shard)):
             medium = shard.media_id(row)

@@ -75,11 +75,11 @@ class Location(NamedTuple):
     length: int
 
 
-def shard_digest(infos: Iterable[MediaInfo], offsets: Iterable[int]) -> str:
+def shard_digest(rows: Iterable[tuple[bytes, int, int]]) -> str:
+    """The name of a shard, from (media id, length, offset) of its media in order."""
     digest = hashlib.sha256(b"imm:media:1\0")
-    for info, offset in zip(infos, offsets, strict=True):
-        place = info.length.to_bytes(8, "big") + offset.to_bytes(8, "big", signed=True)
-        digest.update(info.media_id + place)
+    for media_id, length, offset in rows:
+        digest.update(media_id + length.to_bytes(8, "big") + offset.to_bytes(8, "big", signed=True))
     return digest.hexdigest()
 
 
@@ -147,7 +147,7 @@ class CopyWriter:
             if not self.infos:
                 return None
             offsets = data_offsets(self._temporary)
-            digest = shard_digest(self.infos, offsets)
+            digest = shard_digest((i.media_id, i.length, o) for i, o in zip(self.infos, offsets, strict=True))
             table = media_table(self.infos, offsets)
             if not self.store.exists(f"bytes/{digest}.arrow"):
                 self.store.publish(self._temporary, f"bytes/{digest}.arrow")
@@ -165,7 +165,7 @@ def write_reference_shard(
 ) -> str:
     """Publish a shard in reference mode; its digest. New locations of the same media replace older ones."""
     offsets = [-1] * len(infos)
-    digest = shard_digest(infos, offsets)
+    digest = shard_digest((info.media_id, info.length, -1) for info in infos)
     columns = list(zip(*locations, strict=True))
     table = pa.table([pa.array(c, f.type) for c, f in zip(columns, LOCATIONS, strict=True)], schema=LOCATIONS)
     publish_table(store, f"locations/{digest}.arrow", table)
@@ -272,6 +272,11 @@ class Shard:
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    def content_digest(self) -> str:
+        """The digest that the table's content has; it is the shard's name unless the file was changed."""
+        ids: list[bytes] = self.table.column("media_id").to_pylist()
+        return shard_digest(zip(ids, self.lengths.tolist(), self.offsets.tolist(), strict=True))
 
     def media_id(self, row: int) -> bytes:
         value: bytes = self.table.column("media_id")[row].as_py()

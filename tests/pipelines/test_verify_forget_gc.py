@@ -13,7 +13,7 @@ from inputs import jpeg, ledger, record, samples
 from infinity_mm.compare import diff
 from infinity_mm.manifest import Manifest
 from infinity_mm.media.index import Unavailable
-from infinity_mm.media.shards import Shard
+from infinity_mm.media.shards import Shard, publish_table
 from infinity_mm.store import Store
 from infinity_mm.tombstones import tombstones
 from infinity_mm.trace import trace
@@ -63,6 +63,13 @@ def bytes_truncated(m: Manifest) -> None:
     path.write_bytes(path.read_bytes()[:4000])
 
 
+def media_table_changed(m: Manifest) -> None:
+    name = m.store.names("media")[0]
+    table = m.store.open_arrow(name).read_all()
+    swapped = table.set_column(7, "length", table.column("length").take([*range(1, table.num_rows), 0]))
+    publish_table(m.store, name, swapped)
+
+
 def sample_flip(m: Manifest) -> None:
     flip(first(m, "samples"))
 
@@ -96,6 +103,7 @@ def origins_missing(m: Manifest) -> None:
         (bytes_flip, True, "now reads as"),
         (bytes_missing, False, "missing_media"),
         (bytes_truncated, False, "truncated"),
+        (media_table_changed, False, "does not have the digest it is named by"),
         (sample_flip, False, "its content was changed"),
         (sample_missing, False, r"samples/.* is missing"),
         (sidecar_changed, False, r"sidecars/.*content was changed"),
