@@ -249,7 +249,13 @@ class Store:
         if not self.local:
             yield None
             return
-        handle = os.open(self.path(name), os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            handle = os.open(self.path(name), os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            if kind == fcntl.LOCK_SH and error.errno in (errno.EACCES, errno.EROFS):
+                yield None  # a store that can't be written can be read
+                return
+            raise
         try:
             try:
                 fcntl.flock(handle, kind | (fcntl.LOCK_NB if busy else 0))
@@ -313,9 +319,9 @@ def read_table(store: Store, name: str, columns: list[str] | None = None) -> pa.
         if name.endswith(".parquet"):
             import pyarrow.parquet as pq
 
-            return pq.read_table(
-                store.open_file(name) if not store.local else store.path(name), columns=columns
-            )
+            # Read ahead by threads, a file may still be in use when the interpreter ends.
+            with store.open_file(name) as file:
+                return pq.read_table(file, columns=columns, use_threads=False, pre_buffer=False)
         table = store.open_arrow(name).read_all()
         return table if columns is None else table.select(columns)
     except (pa.ArrowInvalid, io.UnsupportedOperation) as error:

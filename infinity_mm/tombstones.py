@@ -39,10 +39,11 @@ def write_tombstone(store: Store, kind: str, values: list[str], why: str) -> Non
     """Withdraw samples or media (`values`: hex ids) or sources (names)."""
     if kind not in KINDS:
         raise ValueError(f"a tombstone is for one of {', '.join(KINDS)}, not {kind!r}")
+    name = f"tombstones/{digest_of([kind, sorted(values)])[:32]}.json"
+    if not why and store.exists(name):
+        return  # an earlier reason stays
     stone = {"kind": kind, "values": sorted(values), "why": why}
-    store.write(
-        f"tombstones/{digest_of([kind, sorted(values)])[:32]}.json", json.dumps(stone).encode() + b"\n"
-    )
+    store.write(name, json.dumps(stone).encode() + b"\n")
 
 
 def tombstones(store: Store) -> list[dict[str, Any]]:

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from infinity_mm.columns import among, media_of
 from infinity_mm.manifest import Manifest, ManifestError, resolve, shard_ids
 from infinity_mm.media.index import Unavailable
 from infinity_mm.schema import Sample, samples_from
-from infinity_mm.store import Store
+from infinity_mm.store import Store, read_table
 from infinity_mm.tombstones import tombstones
 
 MOST_SAMPLES = 50
@@ -120,7 +119,7 @@ def _steps(
     about = {"stage": document["stage"], "manifest": manifest.file[:12], "names": names}
     for identity, weight in _present(store, manifest, samples):
         yield {"sample_id": identity, **about, "outcome": "kept", "weight": weight}
-    table = pq.read_table(store.open_file(document["ledger"]["file"]))
+    table = read_table(store, document["ledger"]["file"])
     mask = pc.equal(table.column("origin"), text)
     if samples:
         ids = pa.array(list(samples), table.schema.field("sample_id").type)

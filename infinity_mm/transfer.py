@@ -38,10 +38,10 @@ def copy(
     family = lineage(store, manifest)
     names = list(dict.fromkeys(files_of(store, manifest)))
     names += [one.document["ledger"]["file"] for one in family]
-    names += [n for n in store.names("tombstones")]
+    names = list(dict.fromkeys([*names, *store.names("tombstones")]))
     report.start("copy", len(names), "files")
     files = size = 0
-    for file in dict.fromkeys(names):
+    for file in names:
         if not target.exists(file):
             size += copy_file(store, target, file)
             files += 1

@@ -20,7 +20,7 @@ from infinity_mm.schema import sample_id, samples_from, turns_digest
 from infinity_mm.store import Store
 from infinity_mm.tombstones import read_tombstones
 
-MOST_SHOWN = 100
+MOST_SHOWN = 20
 BATCH = 4096
 
 

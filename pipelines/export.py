@@ -1,9 +1,9 @@
 """Taking data out: a manifest into a folder of another format.
 
 Map step: one part a sample shard, files under temporary names until they are whole. What the format can't
-express, what is withdrawn and what can't be read is a row of `imm-ledger.parquet` in the folder; all else
-comes back with the same sample id. `imm-export.json`, written last, says what was exported. Killed and run
-again it goes on; a folder that holds anything else is refused.
+express, what is withdrawn and what can't be read is a row of `.export/ledger.parquet`; all else
+comes back with the same sample id. `.export/export.json`, written last, says what was exported. Killed and
+run again it goes on; a folder that holds anything else is refused.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from infinity_mm.columns import media_of
 from infinity_mm.executor import Guard, Report, Step, Work
@@ -52,6 +52,12 @@ class ExportConfig(MapConfig):
     to: Path = Field(description="Folder to write; must be new, empty, or hold the same export unfinished.")
     format: FORMATS = Field("llava", description="Format to write.")
     lines: bool = Field(False, description="LLaVA as JSON lines instead of JSON arrays.")
+
+    @model_validator(mode="after")
+    def _lines_are_llavas(self) -> "ExportConfig":
+        if self.lines and self.format != "llava":
+            raise ValueError(f"--lines goes with --format llava, not {self.format}")
+        return self
 
 
 class PartConfig(NamedTuple):
@@ -271,7 +277,7 @@ def run(config: ExportConfig, report: Report | None = None) -> dict[str, Any]:
         with _claimed(folder, key, config.replace):
             result, files = _export(store, manifest, config, folder, key, report)
             result = {**about, **result, "sources": manifest.document["sources"]}
-            write_json(os.path.join(folder, "imm-export.json"), {**result, "files": files})
+            write_json(os.path.join(folder, STATE, "export.json"), {**result, "files": files})
     return {"stage": "export", **result, "to": str(config.to), "files": len(files)}
 
 
@@ -294,11 +300,14 @@ def _export(
             for row in part.rows:
                 ledger.add(row)
         written = sum(w for part in done for _, w in part.sources.values())
-        ledger.close_to(os.path.join(folder, "imm-ledger.parquet"), written)
+        ledger.close_to(os.path.join(folder, STATE, "ledger.parquet"), written)
     files = [f for part in done for f in part.files]
     more = WRITERS[config.format].finish(Path(folder), [Path(folder, f) for f in files])
     files += [os.path.relpath(f, folder) for f in more]
-    return {**ledger.counts, "reasons": dict(sorted(ledger.reasons.items()))}, sorted(set(files))
+    weighted = sum(int((s.selected.weights != 1).sum()) for s in manifest.shards)
+    note = f"{weighted:,} samples have a weight other than 1; an export writes each once" if weighted else ""
+    result = {**ledger.counts, "reasons": dict(sorted(ledger.reasons.items())), "note": note}
+    return result, sorted(set(files))
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ class MixConfig(StageConfig):
 
     manifests: list[str] = Field(
         min_length=1,
-        description="Manifests as NAME or NAME=WEIGHT.",
+        description="Manifests as NAME or NAME=WEIGHT; a sample in two is kept from the first.",
         json_schema_extra={"positional": True},
     )
     out: str = Field(description="NAME of the manifest made.")

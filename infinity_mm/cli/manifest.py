@@ -10,7 +10,7 @@ from infinity_mm.compare import diff
 from infinity_mm.executor import default_workers
 from infinity_mm.manifest import Manifest
 from infinity_mm.progress import Progress
-from infinity_mm.store import Store
+from infinity_mm.store import Store, read_table
 from infinity_mm.transfer import copy
 from infinity_mm.verify import verify
 from pipelines.export import ExportConfig
@@ -28,6 +28,7 @@ class _StoreConfig(BaseModel):
 class ShowConfig(_StoreConfig):
     """Show a manifest, or the names in the store."""
 
+    dropped: int = Field(0, ge=0, description="List so many of the samples the stage did not keep.")
     manifest: str | None = Field(
         None,
         description=f"{REFERENCE} Left out: every name in the store.",
@@ -55,7 +56,7 @@ class CopyConfig(_StoreConfig):
 
     manifest: str = Field(description=REFERENCE, json_schema_extra={"positional": True})
     to: str = Field(description="Store to copy to; made if it is not there.")
-    out: str | None = Field(None, description="NAME in that store.")
+    out: str | None = Field(None, description="NAME in that store [default: the same].")
     replace: bool = Field(False, description="Point an existing NAME there to this manifest.")
 
 
@@ -73,7 +74,18 @@ def run_show(config: ShowConfig, progress: Progress) -> dict[str, Any]:
         "shards": len(manifest.shards),
         "media": sum(m["count"] for m in manifest.document["media"]),
         "sidecars": len(manifest.document["sidecars"]),
+        "not_kept": _not_kept(manifest, config.dropped),
     }
+
+
+def _not_kept(manifest: Manifest, most: int) -> list[dict[str, Any]]:
+    """The first rows of the ledger, ids as hex."""
+    if not most:
+        return []
+    rows = read_table(manifest.store, manifest.document["ledger"]["file"]).slice(0, most).to_pylist()
+    return [
+        {k: v.hex() if isinstance(v, bytes) else v for k, v in row.items() if v is not None} for row in rows
+    ]
 
 
 def show_show(result: Mapping[str, Any]) -> str:
@@ -90,7 +102,7 @@ def show_show(result: Mapping[str, Any]) -> str:
         f"manifest  {result['manifest']}  {' '.join(result['names'])}",
         f"digest    {result['digest']}",
         f"samples   {result['samples']:,} (weight {result['weight']:,g}) in {result['shards']:,} shards, "
-        f"{result['media']:,} media",
+        f"{result['media']:,} media in its media shards",
         f"made by   {result['stage']} {_options(result['config'])}",
         "from      " + (", ".join(p["digest"][:16] for p in result["parents"]) or "files"),
         "account   " + "  ".join(f"{k} {v:,}" for k, v in counts.items()),
@@ -102,6 +114,9 @@ def show_show(result: Mapping[str, Any]) -> str:
         kept = result["ledger"]["sources"].get(name, {}).get("kept", 0)
         known = [str(about.get(k)) for k in ("licence", "uri") if about.get(k)]
         lines.append(f"          {kept:>9,}  {name}  ({', '.join(known) or 'licence unknown'})")
+    for row in result["not_kept"]:
+        said = [str(row[k]) for k in ("value", "detail") if row.get(k)]
+        lines.append(f"{row['outcome']}  {row['reason']}  {row['origin']}  {'; '.join(said)}")
     return "\n".join(lines)
 
 
@@ -152,7 +167,8 @@ def run_copy(config: CopyConfig, progress: Progress) -> dict[str, Any]:
     target = Store.create(config.to)
     with store.using(), target.using():
         manifest = Manifest.open(store, config.manifest)
-        copied = copy(manifest, target, config.out, config.replace, progress)
+        name = config.out or (config.manifest if config.manifest in store.refs() else None)
+        copied = copy(manifest, target, name, config.replace, progress)
     return {**manifest.reference(), **copied, "to": config.to}
 
 

@@ -7,6 +7,16 @@ SHOWN = 16  # digits of a digest: enough to name it on a command line
 COUNTS = ("in", "kept", "dropped", "failed", "made")
 
 
+# What to do where most of what came was lost for one reason.
+HINTS = {
+    "missing_file": "most media are not there: --media-root names the folder that their paths start from",
+    "path_outside": "most media lie outside the media root: name another with --media-root",
+    "no_conversation": "most records lack a field they are read by: look at --map, or --format",
+    "damaged_container": "an input is damaged, or not of the format it was said to be",
+    "missing_media": "most media are gone: if they were moved, edit roots.json in the store",
+}
+
+
 def format_summary(result: Mapping[str, Any]) -> str:
     """The counts, the reasons of what was dropped or failed, and the manifest made.
 
@@ -34,6 +44,9 @@ def format_summary(result: Mapping[str, Any]) -> str:
         lines.append(f"{'manifest':<{left}}  {'  '.join(made)}")
     for name, part in parts.items():
         lines.append(f"{name:<{left}}  {part['samples']:>{right},}  digest {part['digest'][:SHOWN]}")
+    for reason, count in (result.get("reasons") or {}).items():
+        if total and count * 2 > total and reason in HINTS:
+            lines.append(f"hint: {HINTS[reason]}")
     if result.get("note"):
         lines.append(str(result["note"]))
     return "\n".join(lines)

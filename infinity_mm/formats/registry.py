@@ -44,8 +44,6 @@ NOT_DATA = {
     "dataset_infos.json",
     "dataset_dict.json",
     "state.json",
-    "imm-export.json",
-    "imm-ledger.parquet",
 }
 LOOK_AT = 20
 UNCOMPRESS_TAR = "uncompress it: members of a compressed tar have no place of their own"

@@ -208,7 +208,10 @@ def read_roots(store: Store) -> dict[str, dict[str, str]]:
     """`roots.json`: name -> {"path": absolute, "relative": to the store}; either may be edited by hand."""
     if not store.exists("roots.json"):
         return {}
-    roots: dict[str, dict[str, str]] = json.loads(store.read("roots.json"))
+    try:
+        roots: dict[str, dict[str, str]] = json.loads(store.read("roots.json"))
+    except ValueError as error:
+        raise ValueError(f"{store.url}/roots.json is not JSON any more: {error}") from None
     return roots
 
 

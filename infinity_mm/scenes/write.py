@@ -6,6 +6,7 @@ it is incomplete.
 """
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from .record import llava_entry, make_record
 
 
 def _empty_folder(folder: Path) -> None:
+    if (folder / "truth.jsonl.partial").exists() and not (folder / "truth.jsonl").exists():
+        shutil.rmtree(folder)  # a former run that was stopped
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"out: {folder} is not empty; name one that is empty or not there yet")
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ the distinct media of one unit.
 """
 
 import os
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -19,6 +20,8 @@ from infinity_mm.store import Store, digest_of
 
 PIECE_VERSION = 1
 BATCH_ROWS = 1024
+# The "format" of a file in an input folder that none of the formats knows; why follows.
+UNRECOGNISED = "unrecognised: "
 VIDEO_NAMES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".mpg", ".mpeg", ".m4v", ".flv", ".ts")
 
 RECORDS = pa.schema(
@@ -112,7 +115,7 @@ def _read_unit(store: Store, config: RecordsConfig, unit: RecordsUnit, guard: Gu
     with store.scratch() as temporary:
         with pa.OSFile(temporary, "wb") as sink, pa.ipc.new_file(sink, RECORDS) as writer:
             batch: list[tuple[Any, ...]] = []
-            for record in READERS[unit.unit.format].read(unit.unit, config.options):
+            for record in _records(unit.unit, config.options):
                 if guard(rows):
                     batch.append(_row(record, refs, unit, config))
                     guard.done()
@@ -128,6 +131,13 @@ def _read_unit(store: Store, config: RecordsConfig, unit: RecordsUnit, guard: Gu
         store.publish(temporary, records_file)
     refs.publish(refs_file, rows, again=refused > 0)
     return Piece(key, rows, len(refs.rows))
+
+
+def _records(unit: Unit, options: Options) -> Iterator[Record | Reject]:
+    if unit.format.startswith(UNRECOGNISED):
+        yield Reject(0, "unrecognised_file", unit.format.removeprefix(UNRECOGNISED))
+    else:
+        yield from READERS[unit.format].read(unit, options)
 
 
 def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:

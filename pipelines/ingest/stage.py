@@ -95,8 +95,17 @@ def plan(config: IngestConfig) -> list[Planned]:
             continue
         if not os.path.exists(given):
             raise ValueError(f"input {given!r} does not exist")
-        for path in expand(Path(given)):
-            planned += _plan_file(config, path, given)
+        paths = expand(Path(given))
+        for path in paths:
+            try:
+                planned += _plan_file(config, path, given)
+            except ValueError as error:
+                if len(paths) == 1:
+                    raise
+                planned.append(_unrecognised(path, given, str(error)))
+    unread = [p.unit.unit.format for p in planned if p.unit.unit.format.startswith(records.UNRECOGNISED)]
+    if unread and len(unread) == len(planned):
+        raise ValueError(unread[0].removeprefix(records.UNRECOGNISED))
     if not planned:
         raise ValueError(f"no records in {', '.join(config.inputs)}: nothing to ingest")
     return planned
@@ -128,6 +137,17 @@ def _plan_file(config: IngestConfig, path: Path, given: str) -> list[Planned]:
         )
         for unit in READERS[name].plan(path, config.unit_bytes)
     ]
+
+
+def _unrecognised(path: Path, given: str, why: str) -> Planned:
+    """A file of a folder that is no data: one failed record, and the rest goes on."""
+    unit = Unit(str(path), f"{records.UNRECOGNISED}{why}", 0, 0, 0)
+    stem = printable(os.path.basename(os.path.normpath(given)))
+    root = os.path.realpath(path.parent)
+    return Planned(
+        records.RecordsUnit(unit, root, stem.split(".")[0] or "data", True, _identity(unit)),
+        f"{stem}/{printable(os.path.relpath(path, given))}",
+    )
 
 
 def recognise_mapped(path: Path) -> bool:

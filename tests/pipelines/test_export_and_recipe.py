@@ -54,7 +54,7 @@ def test_all_that_a_format_holds_comes_back(
     manifest = ingest(scenes, mode=mode)
     result = export(manifest, tmp_path / "out", format=format)
     assert result["in"] == result["kept"] + result["dropped"] + result["failed"] == manifest.samples
-    lost = {r["sample_id"] for r in pq.read_table(tmp_path / "out/imm-ledger.parquet").to_pylist()}
+    lost = {r["sample_id"] for r in pq.read_table(tmp_path / "out/.export/ledger.parquet").to_pylist()}
     assert len(lost) == result["dropped"] and result["failed"] == 0
     back = ingest(tmp_path / "out", store="back", out="back")
     assert [s.sample_id for s in samples(back)] == [

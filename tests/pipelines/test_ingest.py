@@ -320,3 +320,12 @@ def test_moved_pictures_are_found_by_ingesting_again(ingest: Ingest, plain: Path
     assert after.samples == before.samples + 1
     assert verify(before.store, "again", media=True)["ok"]
     assert verify(before.store, "raw", media=True)["ok"]
+
+
+def test_a_stray_file_in_a_folder_costs_a_row(ingest: Ingest, plain: Path) -> None:
+    (plain.parent / "empty.jsonl").write_bytes(b"")
+    (plain.parent / "notes.json").write_text('{"written": "by hand"}')
+    manifest = ingest(plain.parent)
+    assert manifest.document["counts"] == {"in": 42, "kept": 39, "dropped": 1, "failed": 2, "made": 0}
+    assert reasons(manifest)["data/empty.jsonl:0"] == "unrecognised_file"
+    assert reasons(manifest)["data/notes.json:0"] == "unrecognised_file"

@@ -71,7 +71,7 @@ def test_every_command_works_and_its_json_keys_are_frozen(
         *("manifest", "digest", "samples", "files", "bytes", "to")
     }
     assert keys("manifest", "export", "sound", "--to", "out", *few) == ACCOUNT | {
-        *("stage", "manifest", "digest", "format", "lines", "reasons", "sources", "to", "files")
+        *("stage", "manifest", "digest", "format", "lines", "reasons", "sources", "to", "files", "note")
     }
     code, traced = run(capsys, "trace", "data.json:1")
     assert (code, set(traced)) == (0, {"id", "samples", "rejected_records"})
