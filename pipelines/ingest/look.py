@@ -19,7 +19,7 @@ from infinity_mm.executor import Guard, Work
 from infinity_mm.formats.datasets_folder import batches
 from infinity_mm.schema import ID
 from infinity_mm.store import Store
-from pipelines.ingest.records import piece_files, write_rows
+from pipelines.ingest.records import clean, piece_files, write_rows
 
 # Why a media file can't be taken in; with formats.types.REASONS all that ingest rejects a record for.
 MEDIA_REASONS = {
@@ -113,7 +113,7 @@ class _Look:
         try:
             written = raw.decode("utf-8", "surrogateescape")
             path = os.path.normpath(os.path.join(self.root, written))
-            shown = printable(written)
+            shown = clean(written)
             if not inside(path, self.root):
                 return failed(
                     "path_outside", f"{shown} leads out of the media root: name another with --media-root"
@@ -127,7 +127,7 @@ class _Look:
         except (FileNotFoundError, NotADirectoryError):
             return failed("missing_file", f"{shown} is not below the media root")
         except ValueError as error:
-            return failed("bad_path", f"{printable(repr(raw))}: {error}")
+            return failed("bad_path", f"{clean(repr(raw))}: {error}")
         except OSError as error:
             reason = "bad_path" if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else "unreadable_file"
             return failed(reason, f"{shown}: {error.strerror}")
@@ -156,11 +156,6 @@ def rows_in(how: str, path: str) -> int:
 
 def inside(path: str, root: str) -> bool:
     return path == root or path.startswith(root if root.endswith("/") else f"{root}/")
-
-
-def printable(text: str) -> str:
-    """Text that is sure to be valid UTF-8."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def found(how: str, path: bytes, offset: int, length: int, member: str, size: int, mtime_ns: int) -> Row:

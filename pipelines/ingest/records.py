@@ -148,21 +148,21 @@ def _batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _rejected(reject: Reject, unit: RecordsUnit) -> tuple[Any, ...]:
-    detail = reject.detail.encode(errors="backslashreplace").decode()
-    return (
-        reject.row, clean(reject.key), None, None, None, [], [], unit.source, "{}", reject.reason, detail,
-    )  # fmt: skip
+    key = reject.key and clean(reject.key)
+    detail = clean(reject.detail)
+    return (reject.row, key, None, None, None, [], [], unit.source, "{}", reject.reason, detail)
 
 
-def clean(name: str | None) -> str | None:
-    """A name as valid UTF-8, undecodable bytes written as \\xNN."""
-    if name is None or name.isascii():
-        return name
-    return os.fsencode(name).decode(errors="backslashreplace") if _fs(name) else name
-
-
-def _fs(name: str) -> bool:
-    return any("\ud800" <= c <= "\udfff" for c in name)
+def clean(name: str) -> str:
+    """A name as valid UTF-8: undecodable bytes of it (PEP 383) as \\xNN, other surrogates as \\uNNNN."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        try:
+            return os.fsencode(name).decode(errors="backslashreplace")
+        except UnicodeEncodeError:
+            return name.encode(errors="backslashreplace").decode()
+    return name
 
 
 def _row(record: Record | Reject, refs: "_Refs", unit: RecordsUnit, config: RecordsConfig) -> tuple[Any, ...]:
@@ -181,7 +181,7 @@ def _row(record: Record | Reject, refs: "_Refs", unit: RecordsUnit, config: Reco
     numbers = [refs.number(ref) for ref in record.refs]
     return (
         record.row,
-        clean(record.key),
+        record.key and clean(record.key),
         normal.turns,
         normal.rejected,
         normal.digest,

@@ -29,7 +29,6 @@ from infinity_mm.tombstones import read_tombstones
 from pipelines.ingest import look, media, records
 from pipelines.ingest.compact import Needed, drop_repeated_media
 from pipelines.ingest.config import IngestConfig
-from pipelines.ingest.look import printable
 from pipelines.ingest.places import SEEN, Resolved, plan_media, read_places
 from pipelines.ingest.samples import Assembly, Source, identify
 
@@ -121,19 +120,19 @@ def _plan_file(config: IngestConfig, path: Path, given: str) -> list[Planned]:
     root = os.path.realpath(config.media_root or folder)
     if config.media_root and not os.path.isdir(root):
         raise ValueError(f"--media-root {config.media_root} is not a folder")
-    stem = printable(os.path.basename(os.path.normpath(given)))
+    stem = records.clean(os.path.basename(os.path.normpath(given)))
     source = config.source or stem.split(".")[0] or "data"
     label = (
         stem
         if os.path.isfile(given) or given.startswith("hf:")
-        else f"{stem}/{printable(os.path.relpath(path, given))}"
+        else f"{stem}/{records.clean(os.path.relpath(path, given))}"
     )
     return [
         Planned(
             records.RecordsUnit(unit, root, source, config.source is not None, _identity(unit)),
             label.removesuffix("/.")
             if unit.path == str(path)
-            else f"{stem}/{printable(os.path.basename(unit.path))}",
+            else f"{stem}/{records.clean(os.path.basename(unit.path))}",
         )
         for unit in READERS[name].plan(path, config.unit_bytes)
     ]
@@ -142,11 +141,11 @@ def _plan_file(config: IngestConfig, path: Path, given: str) -> list[Planned]:
 def _unrecognised(path: Path, given: str, why: str) -> Planned:
     """A file of a folder that is no data: one failed record, and the rest goes on."""
     unit = Unit(str(path), f"{records.UNRECOGNISED}{why}", 0, 0, 0)
-    stem = printable(os.path.basename(os.path.normpath(given)))
+    stem = records.clean(os.path.basename(os.path.normpath(given)))
     root = os.path.realpath(path.parent)
     return Planned(
         records.RecordsUnit(unit, root, stem.split(".")[0] or "data", True, _identity(unit)),
-        f"{stem}/{printable(os.path.relpath(path, given))}",
+        f"{stem}/{records.clean(os.path.relpath(path, given))}",
     )
 
 
@@ -174,7 +173,7 @@ def _roots(planned: Sequence[Planned]) -> tuple[tuple[str, str], ...]:
         os.path.dirname(os.path.realpath(p.unit.unit.path)) for p in planned
     }
     return tuple(
-        (f"{printable(os.path.basename(f)) or 'root'}-{digest_of(f)[:8]}", f) for f in sorted(folders)
+        (f"{records.clean(os.path.basename(f)) or 'root'}-{digest_of(f)[:8]}", f) for f in sorted(folders)
     )
 
 
