@@ -27,7 +27,7 @@ from infinity_mm.columns import media_of
 from infinity_mm.executor import Guard, Report, Step, Work
 from infinity_mm.executor import run as run_step
 from infinity_mm.formats.registry import WRITERS
-from infinity_mm.formats.types import Item, Medium, WriteOptions
+from infinity_mm.formats.types import Item, Medium, WriteOptions, Writer
 from infinity_mm.ledger import Ledger, Row
 from infinity_mm.manifest import Manifest
 from infinity_mm.media.index import Library, Unavailable, read_checked
@@ -111,10 +111,10 @@ def open_step(config: PartConfig) -> Work:
     library = manifest.library()
 
     def work(number: int, guard: Guard) -> Part:
-        rows: list[Row] = []
-        sources: dict[str, list[int]] = {}
-        items = _items(manifest, library, number, config, rows, sources, guard)
-        files = WRITERS[config.format].write(items, Path(config.to), number, WriteOptions(lines=config.lines))
+        writer = WRITERS[config.format]
+        outgoing = _Outgoing(manifest, library, number, writer, guard)
+        files = writer.write(outgoing.items(), Path(config.to), number, WriteOptions(lines=config.lines))
+        rows, sources = outgoing.rows, outgoing.sources
         part = Part(number, [os.path.relpath(f, config.to) for f in files], sources, rows)
         write_json(
             part_state(config.to, number),
@@ -140,89 +140,89 @@ class _Ready:
     lost: Row | None = None
 
 
-def _items(
-    manifest: Manifest,
-    library: Library,
-    number: int,
-    config: PartConfig,
-    rows: list[Row],
-    sources: dict[str, list[int]],
-    guard: Guard,
-) -> Iterator[Item]:
-    """The samples of a shard that can be written, read and checked one window ahead by THREADS threads."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting: tuple[list[_Ready], list[Future[None]]] | None = None
-        for window in chain(_windows(manifest, library, number, config, rows, sources, guard), [None]):
-            current, waiting = waiting, None
-            if window is not None:
-                shards = {digest: library.shard(digest) for r in window for digest, _ in r.places}
-                reading = [
-                    pool.submit(_load, shards, library.withdrawn, window[t::THREADS]) for t in range(THREADS)
-                ]
-                waiting = (window, reading)
-            if current is not None:
-                for future in current[1]:
-                    future.result()
-                for ready in current[0]:
-                    if ready.lost is not None:
-                        rows.append(ready.lost)
-                    else:
-                        sources[ready.sample.source][1] += 1
-                        yield Item(ready.sample, ready.media)
+@dataclass(slots=True)
+class _Outgoing:
+    """The samples of one shard on their way out; what can't go is added to `rows`."""
 
+    manifest: Manifest
+    library: Library
+    number: int
+    writer: Writer
+    guard: Guard
+    rows: list[Row] = field(default_factory=list)
+    sources: dict[str, list[int]] = field(default_factory=dict)
 
-def _windows(
-    manifest: Manifest,
-    library: Library,
-    number: int,
-    config: PartConfig,
-    rows: list[Row],
-    sources: dict[str, list[int]],
-    guard: Guard,
-) -> Iterator[list[_Ready]]:
-    """What the format can express, in windows of about WINDOW_BYTES of media; the rest is accounted."""
-    writer = WRITERS[config.format]
-    withdrawn = manifest.withdrawn
-    shards = list(library.shards())
-    selected = manifest.shards[number].selected.rows
-    window: list[_Ready] = []
-    held = 0
-    for start in range(0, len(selected), BATCH):
-        table = manifest.table(number).take(pa.array(selected[start : start + BATCH]))
-        gone = withdrawn.rows(table)
-        owners, ids = media_of(table)
-        found, at = library.find_many(ids)
-        ends = np.searchsorted(owners, np.arange(table.num_rows + 1))
-        for i, sample in enumerate(samples_from(table)):
-            sources.setdefault(sample.source, [0, 0])[0] += 1
-            uses = range(ends[i], ends[i + 1])
-            if not guard(start + i):
-                rows.append(
-                    _not_written(sample, "failed", "crashed_worker", "writing it killed three workers")
-                )
-                continue
-            if gone[i]:
-                rows.append(_not_written(sample, "dropped", "withdrawn", "imm forget named it"))
-                continue
-            if any(found[k] < 0 for k in uses):
-                rows.append(_not_written(sample, "failed", "missing_media", "a medium is in no media index"))
-                continue
-            places = [(shards[found[k]], int(at[k])) for k in uses]
-            sizes = [int(library.shard(digest).lengths[row]) for digest, row in places]
-            reason = writer.refuses(sample)
-            if max(sizes, default=0) > writer.largest_medium:
-                reason = f"a medium of {max(sizes)} bytes: the format holds {writer.largest_medium}"
-            if reason is not None:
-                rows.append(_not_written(sample, "dropped", "inexpressible", reason))
-                continue
-            held += sum(sizes)
-            if window and held > WINDOW_BYTES:
-                yield window
-                window, held = [], sum(sizes)
-            window.append(_Ready(sample, places))
-            guard.done()
-    if window:
-        yield window
+    def items(self) -> Iterator[Item]:
+        """What can be written, read and checked one window ahead by THREADS threads."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            waiting: tuple[list[_Ready], list[Future[None]]] | None = None
+            for window in chain(self._windows(), [None]):
+                current, waiting = waiting, None
+                if window is not None:
+                    # Held here, a shard stays open while threads read it.
+                    shards = {digest: self.library.shard(digest) for r in window for digest, _ in r.places}
+                    withdrawn = self.library.withdrawn
+                    reading = [
+                        pool.submit(_load, shards, withdrawn, window[t::THREADS]) for t in range(THREADS)
+                    ]
+                    waiting = (window, reading)
+                if current is not None:
+                    for future in current[1]:
+                        future.result()
+                    for ready in current[0]:
+                        if ready.lost is not None:
+                            self.rows.append(ready.lost)
+                        else:
+                            self.sources[ready.sample.source][1] += 1
+                            yield Item(ready.sample, ready.media)
+
+    def _windows(self) -> Iterator[list[_Ready]]:
+        """What the format can express, in windows of about WINDOW_BYTES of media; the rest is accounted."""
+        withdrawn = self.manifest.withdrawn
+        shards = list(self.library.shards())
+        selected = self.manifest.shards[self.number].selected.rows
+        window: list[_Ready] = []
+        held = 0
+        for start in range(0, len(selected), BATCH):
+            table = self.manifest.table(self.number).take(pa.array(selected[start : start + BATCH]))
+            gone = withdrawn.rows(table)
+            owners, ids = media_of(table)
+            found, at = self.library.find_many(ids)
+            ends = np.searchsorted(owners, np.arange(table.num_rows + 1))
+            for i, sample in enumerate(samples_from(table)):
+                self.sources.setdefault(sample.source, [0, 0])[0] += 1
+                uses = range(ends[i], ends[i + 1])
+                places = [(shards[found[k]] if found[k] >= 0 else "", int(at[k])) for k in uses]
+                refused = self._refused(start + i, sample, bool(gone[i]), places)
+                self.guard.done()
+                if refused is not None:
+                    self.rows.append(refused)
+                    continue
+                size = sum(self._sizes(places))
+                held += size
+                if window and held > WINDOW_BYTES:
+                    yield window
+                    window, held = [], size
+                window.append(_Ready(sample, places))
+        if window:
+            yield window
+
+    def _sizes(self, places: list[tuple[str, int]]) -> list[int]:
+        return [int(self.library.shard(digest).lengths[row]) for digest, row in places]
+
+    def _refused(self, item: int, sample: Sample, gone: bool, places: list[tuple[str, int]]) -> Row | None:
+        """The ledger row of a sample that can't go out, as far as that shows without reading its media."""
+        if not self.guard(item):
+            return _not_written(sample, "failed", "crashed_worker", "writing it killed three workers")
+        if gone:
+            return _not_written(sample, "dropped", "withdrawn", "imm forget named it")
+        if any(not digest for digest, _ in places):
+            return _not_written(sample, "failed", "missing_media", "a medium is in no media index")
+        largest = max(self._sizes(places), default=0)
+        reason = self.writer.refuses(sample)
+        if largest > self.writer.largest_medium:
+            reason = f"a medium of {largest} bytes: the format holds {self.writer.largest_medium}"
+        return None if reason is None else _not_written(sample, "dropped", "inexpressible", reason)
 
 
 def _load(shards: dict[str, Shard], withdrawn: frozenset[bytes], window: list[_Ready]) -> None:
