@@ -21,6 +21,7 @@ from infinity_mm.manifest import Manifest, Selected, ShardEntry, name_is_free, p
 from infinity_mm.order import mix as scramble
 from infinity_mm.spill import KEY, Spill, first_of_run, halves
 from infinity_mm.store import Store
+from infinity_mm.tombstones import read_tombstones
 from pipelines.config import StageConfig
 from pipelines.selection import Decide, Verdict, row_of, select
 
@@ -155,13 +156,14 @@ class _Mixing:
 
     def _weigh(self) -> None:
         selected = (s.selected.weights for p in self.parents for s in p.shards)
+        withdrawn = read_tombstones(self.parents[0].store)
         for (number, place, table), own in zip(
             self._tables(["sample_id", "media", "source"]), selected, strict=True
         ):
             weights = self.weigh(number, own, table.column("source").to_pylist())
             fate = self.fate[place]
             fate[weights == 0] = WEIGHT_ZERO
-            fate[self.parents[number].withdrawn.rows(table)] = WITHDRAWN
+            fate[withdrawn.rows(table)] = WITHDRAWN
 
     def weigh(self, number: int, own: np.ndarray, sources: list[str]) -> np.ndarray:
         """New weights. Raises ValueError for one that no epoch can hold."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infinity_mm.columns import id_rows
+from infinity_mm.media.shards import publish_table
 from infinity_mm.schema import ID
 from infinity_mm.spill import KEY, Spill, first_of_run
 from infinity_mm.store import Store, digest_of
@@ -99,10 +100,7 @@ def _write_take(store: Store, how: str, tables: list[pa.Table]) -> str:
     digest = hashlib.sha256(how.encode() + id_rows(table.column("key")).tobytes())
     key = digest.hexdigest()[:32]
     if not store.exists(take_file(key)):
-        with store.scratch() as temporary:
-            with pa.OSFile(temporary, "wb") as sink, pa.ipc.new_file(sink, PLACES) as writer:
-                writer.write_table(table.cast(PLACES))
-            store.publish(temporary, take_file(key))
+        publish_table(store, take_file(key), table.cast(PLACES))
     return key
 
 

@@ -12,6 +12,8 @@ import pytest
 from inputs import imm, jpeg, ledger, record, samples
 
 import pipelines.ingest.media
+import pipelines.ingest.stage
+from infinity_mm.formats.registry import WRITERS
 from infinity_mm.manifest import Manifest, ManifestError
 from infinity_mm.store import Store, StoreError, digest_of
 from infinity_mm.trace import trace
@@ -22,6 +24,7 @@ from pipelines.export import ExportConfig
 from pipelines.export import run as run_export
 from pipelines.filter import FilterConfig
 from pipelines.filter import run as run_filter
+from pipelines.ingest.places import plan_media
 from pipelines.recipe import RecipeConfig
 from pipelines.recipe import run as run_recipe
 
@@ -222,3 +225,28 @@ def test_a_folder_of_pictures_is_no_store_and_gc_deletes_only_its_own(
     Path(store.path("media/holiday.jpg")).write_bytes(b"x")
     gc(store)
     assert store.exists("media/holiday.jpg")
+
+
+def test_a_medium_too_large_for_a_format_is_a_row(
+    ingest: Ingest, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = ingest(plain)
+    largest = max(int(manifest.library().info(s.media[0])["length"]) for s in samples(manifest) if s.media)
+    monkeypatch.setattr(WRITERS["parquet"], "largest_medium", largest - 1)
+    result = export(manifest, tmp_path / "out", format="parquet")
+    assert result["dropped"] == result["reasons"]["inexpressible"] > 0
+    assert result["kept"] + result["dropped"] == 39
+
+
+def test_a_file_that_changes_while_it_is_read_in_is_a_row(
+    ingest: Ingest, plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan_then_grow(*args: Any) -> list[str]:
+        takes = plan_media(*args)
+        with open(plain.parent / "images/7.jpg", "ab") as file:
+            file.write(b"more")
+        return takes
+
+    monkeypatch.setattr(pipelines.ingest.stage, "plan_media", plan_then_grow)
+    manifest = ingest(plain)
+    assert [row["reason"] for row in ledger(manifest)] == ["changed_file", "changed_file", "repeat"]
