@@ -106,12 +106,27 @@ class Ledger:
         if len(self._rows) >= GROUP_ROWS:
             self._flush()
 
+    def add_table(self, table: pa.Table) -> None:
+        """Write many rows with the LEDGER columns at once."""
+        self._flush()
+        for count in (
+            table.group_by(["source", "outcome", "reason"]).aggregate([([], "count_all")]).to_pylist()
+        ):
+            self.counts[count["outcome"]] += count["count_all"]
+            self.sources[count["source"]][count["outcome"]] += count["count_all"]
+            self.reasons[count["reason"]] += count["count_all"]
+        self._write(table)
+
     def _flush(self) -> None:
         columns = list(zip(*self._rows, strict=True)) or [()] * len(LEDGER)
         arrays = [pa.array(list(c), f.type) for c, f in zip(columns, LEDGER, strict=True)]
-        self._writer.write_table(pa.table(arrays, schema=LEDGER))
-        self._written += len(self._rows)
         self._rows = []
+        self._write(pa.table(arrays, schema=LEDGER))
+
+    def _write(self, table: pa.Table) -> None:
+        if table.num_rows:
+            self._writer.write_table(table, row_group_size=GROUP_ROWS)
+            self._written += table.num_rows
 
     def close_to(self, path: str, out: int) -> None:
         """Check the account and put the file at a local path: the ledger of an export."""

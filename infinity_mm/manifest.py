@@ -17,7 +17,6 @@ import platform
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +25,7 @@ import pyarrow as pa
 from infinity_mm.columns import id_rows
 from infinity_mm.media.index import Library, check_file
 from infinity_mm.order import mix, permute
+from infinity_mm.sidecars import installed
 from infinity_mm.store import NAME, Store, digest_of
 from infinity_mm.tombstones import Withdrawn, read_tombstones
 
@@ -93,13 +93,8 @@ def data_digest(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> str:
 
 def software() -> dict[str, str]:
     """Versions that may matter to what a stage wrote."""
-    found = {"python": platform.python_version()}
-    for name in ("infinity-mm", "pyarrow", "numpy", "polars", "pillow", "simplejpeg", "av"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    names = ("infinity-mm", "pyarrow", "numpy", "polars", "pillow", "simplejpeg", "av")
+    return {"python": platform.python_version(), **installed(names)}
 
 
 class ShardEntry(NamedTuple):

@@ -7,7 +7,8 @@ not there today) is measured again next time, and its file is named apart.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -21,19 +22,21 @@ UNAVAILABLE = ("missing_media", "unreadable_media", "changed_media", "crashed_wo
 
 
 class Measure(NamedTuple):
-    """A measure: its Arrow type, its unit and what it means."""
+    """A measure: its Arrow type, its unit, what it means and where its definition is from."""
 
     type: pa.DataType
     unit: str
     meaning: str
+    source: str = ""
 
 
 class Family(NamedTuple):
     """Measures made together, from one look at a medium or a sample.
 
-    `of`: "media" or "samples". `open(settings)` gives a function from one medium's bytes (or one Sample) to
+    `of`: "media" or "samples". `open(settings)` gives a function from a look (`pipelines.measures.looks`) to
     the values, in the order of `measures`; it raises for a failed measure. `libraries`: whose versions
-    the values depend on.
+    the values depend on. `cost`: what a look costs, in words; families that share one (`decode`) are measured
+    in one pass, whichever of them is wanted.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Family(NamedTuple):
     measures: dict[str, Measure]
     open: Callable[[dict[str, Any]], Callable[[Any], Sequence[Any]]]
     libraries: Sequence[str] = ()
+    cost: str = "text"
 
     def schema(self) -> pa.Schema:
         row_id = "media_id" if self.of == "media" else "sample_id"
@@ -57,22 +61,36 @@ class Family(NamedTuple):
 
 def family_key(family: Family, settings: dict[str, Any]) -> str:
     """What a measurement depends on besides its input."""
-    from infinity_mm.manifest import software
+    return digest_of([family.name, family.version, settings, installed(family.libraries)])[:16]
 
-    versions = {k: v for k, v in software().items() if k in family.libraries}
-    return digest_of([family.name, family.version, settings, versions])[:16]
+
+def installed(names: Iterable[str]) -> dict[str, str]:
+    """The versions of those distributions that are installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def sidecar_name(family: Family, settings: dict[str, Any], shard: str) -> str:
     return f"sidecars/{family.name}/{shard}-{family_key(family, settings)}.parquet"
 
 
-def write_sidecar(store: Store, name: str, family: Family, rows: list[tuple[Any, ...]]) -> str:
-    """Publish the rows (id, values…, error) of a shard; the name, which differs if media were unavailable."""
-    columns = list(zip(*rows, strict=True)) or [()] * len(family.schema())
+def table_of(family: Family, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    """Rows (id, values…, error) as a table with the family's schema."""
     schema = family.schema()
-    table = pa.table([pa.array(list(c), f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
-    gone = [row[0] for row in rows if row[-1] is not None and row[-1].split(":")[0] in UNAVAILABLE]
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    arrays = [pa.array(list(c), f.type) for c, f in zip(columns, schema, strict=True)]
+    return pa.table(arrays, schema=schema)
+
+
+def write_sidecar(store: Store, name: str, table: pa.Table) -> str:
+    """Publish measured rows in the shard's order; the name, which differs if media were unavailable."""
+    errors, ids = table.column("error").to_pylist(), table.column(0).to_pylist()
+    gone = [i for i, e in zip(ids, errors, strict=True) if e is not None and e.split(":")[0] in UNAVAILABLE]
     if gone:
         name = name.replace(".parquet", f".without-{hashlib.sha256(b''.join(gone)).hexdigest()[:12]}.parquet")
     with store.scratch() as temporary:

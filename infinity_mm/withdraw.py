@@ -78,6 +78,10 @@ def live_files(store: Store) -> set[str]:
         for one in lineage(store, manifest):
             live.add(f"manifests/{one.file}.json")
             live.add(one.document["ledger"]["file"])
+    for name in _walk(store, "sidecars"):  # a measure is kept as long as the shard it is of
+        shard = os.path.basename(name)[:64]
+        if {f"samples/{shard}.arrow", f"media/{shard}.arrow"} & live:
+            live.add(name)
     return live
 
 

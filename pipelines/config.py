@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from infinity_mm.executor import default_workers
+from infinity_mm.media.decode import DEFAULT_MAX_PIXELS
 
 
 class StageConfig(BaseModel):
@@ -19,7 +20,7 @@ class StageConfig(BaseModel):
 
     def recorded(self) -> dict[str, Any]:
         """The fields that decide what comes out: they go into the manifest and into cache keys."""
-        outside = {"store", "out", "workers", "executor", "replace"}
+        outside = {"store", "out", "workers", "executor", "replace", "dry_run"}
         return {k: v for k, v in self.model_dump(mode="json").items() if k not in outside}
 
 
@@ -30,3 +31,15 @@ class MapConfig(StageConfig):
         default_factory=default_workers, ge=0, description="Worker processes; 0 works in this one."
     )
     executor: Literal["local"] = Field("local", description="Where workers run.")
+
+
+class MeasuringConfig(MapConfig):
+    """What measures can be told."""
+
+    max_pixels: int = Field(
+        DEFAULT_MAX_PIXELS, ge=1, description="A picture with more pixels is a decompression bomb."
+    )
+    tokenizer: str | None = Field(
+        None,
+        description="Tokenizer that counts tokens: tokenizer.json, its folder or a hub ID; else an estimate.",
+    )

@@ -1,118 +1,172 @@
 """`imm filter`: keep the samples that pass every rule; say of every other which it broke, and by how much.
 
-Measuring is the map step (`pipelines.measure`), deciding one pass over sidecars. A rule is a Polars SQL
-expression over measures. A measure that is not applicable passes; one that failed makes the sample
-`failed`; a rule on media drops a sample if any of its media breaks it.
+Measuring is the map step (`pipelines.measure`), deciding one pass over sidecars (`pipelines.judge`). Rules
+are built in (structure and validity), come from a recipe, and from `--where`; another threshold decides again
+and decodes nothing.
 """
 
-import os
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
-from pydantic import Field, field_validator
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from infinity_mm.columns import media_of
 from infinity_mm.executor import Report
-from infinity_mm.ledger import Ledger, Row
+from infinity_mm.ledger import Ledger
 from infinity_mm.manifest import Manifest, name_is_free, publish
-from infinity_mm.media.decode import DEFAULT_MAX_PIXELS
-from infinity_mm.media.probe import extension_matches
 from infinity_mm.sidecars import sidecar_entry
-from infinity_mm.store import Store, read_table
-from pipelines.config import MapConfig
-from pipelines.measure import FAMILIES, measure
-from pipelines.selection import Verdict, row_of, select
+from infinity_mm.store import Store
+from pipelines.config import MeasuringConfig
+from pipelines.frames import COLUMNS
+from pipelines.judge import Account, Judge, ledger_table
+from pipelines.measure import measure, settings_of
+from pipelines.measures.registry import DERIVED, FAMILIES
+from pipelines.rules import BUILT_IN, Compiled, Rule, RuleError, compiled, parse_rule, roots
+from pipelines.selection import Verdict, select
+
+RECIPES = Path(__file__).parent / "recipes"
+RECIPE_KEYS = ("rules", "allow", "max_pixels", "tokenizer", "seed")
 
 
-class Rule(NamedTuple):
-    """`keep`: Polars SQL that holds for what is kept; `measure`: the column whose value the ledger shows."""
+class RuleText(BaseModel):
+    """A rule in a recipe: what it keeps, and what it drops in words."""
 
-    name: str
-    family: str
-    measure: str
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     keep: str
-    meaning: str
+    meaning: str = ""
 
 
-RULES: dict[str, Rule] = {
-    rule.name: rule
-    for rule in (
-        Rule("no_turns", "structure", "turns", "turns >= 1", "the conversation is empty"),
-        Rule("role_order", "structure", "role_fault", "role_fault = 'none'", "roles do not alternate"),
-        Rule("empty_turn", "structure", "empty_turns", "empty_turns = 0", "a turn says and shows nothing"),
-        Rule("no_answer", "structure", "last_role", "last_role = 'assistant'", "the last turn is no answer"),
-        Rule(
-            "marker_without_media", "structure", "markers_without_media", "markers_without_media = 0",
-            "more markers than pictures or clips",
-        ),
-        Rule(
-            "media_without_marker", "structure", "media_without_marker", "media_without_marker = 0",
-            "a picture or clip that no turn shows",
-        ),
-        Rule(
-            "undecodable_media", "validity", "media_error", "media_error = 'none'",
-            "a picture or clip that does not decode strictly",
-        ),
-        Rule("wrong_kind", "joint", "media_kind", "", "a clip where a picture is said to be, or the reverse"),
-        Rule("wrong_format", "joint", "media_format", "", "a file named as another format than it is"),
-    )
-}  # fmt: skip
-
-
-# What the rules that compare a medium with its sample keep, in words.
-JOINT_LIMITS = {"wrong_kind": "the kind it is shown as", "wrong_format": "the format its name says"}
-
-
-class FilterConfig(MapConfig):
-    """Keep the samples whose structure is sound and whose media decode."""
+class FilterConfig(MeasuringConfig):
+    """Keep the samples that pass every rule."""
 
     manifest: str = Field(
         description="Manifest to filter: NAME, digest or path.", json_schema_extra={"positional": True}
     )
-    out: str = Field(description="NAME of the manifest made.")
-    allow: list[str] = Field([], description=f"Rule to leave out (repeatable): {', '.join(RULES)}.")
-    max_pixels: int = Field(
-        DEFAULT_MAX_PIXELS, ge=1, description="A picture with more pixels is a decompression bomb."
+    out: str | None = Field(None, description="NAME of the manifest made; left out with --dry-run.")
+    where: list[str] = Field(
+        [], description="Rule: SQL over measures that holds for what is kept, or NAME: SQL (repeatable)."
+    )
+    recipe: str | None = Field(
+        None, description="YAML file of rules, or a recipe that ships (infinity_mm, strict, documents …)."
+    )
+    rules: dict[str, RuleText] = Field(
+        {}, description="Rules by name.", json_schema_extra={"recipe_only": True}
+    )
+    allow: list[str] = Field(
+        [], description=f"Rule to leave out (repeatable), such as {', '.join(BUILT_IN)}."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the measure `draw`.")
+    dry_run: bool = Field(
+        False, description="Make nothing: print what each rule drops, alone and in sequence."
     )
 
-    @field_validator("allow")
+    @model_validator(mode="before")
     @classmethod
-    def _known(cls, names: list[str]) -> list[str]:
-        for name in names:
-            if name not in RULES:
-                raise ValueError(f"no rule {name!r}: the rules are {', '.join(RULES)}")
-        return names
+    def _with_recipe(cls, values: Any) -> Any:
+        """The recipe's rules and options beside those given here, so that the configuration says it all."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        recipe = read_recipe(str(values["recipe"])) if values.get("recipe") else {}
+        rules = {**recipe.get("rules", {}), **(values.get("rules") or {})}
+        values["rules"] = {k: {"keep": v} if isinstance(v, str) else v for k, v in rules.items()}
+        values["allow"] = list(dict.fromkeys([*recipe.get("allow", []), *(values.get("allow") or [])]))
+        return {k: v for k, v in recipe.items() if k not in ("rules", "allow")} | values
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.out is None and not self.dry_run:
+            raise ValueError("--out is missing: name the manifest to make, or give --dry-run")
+        self.compiled()
+        return self
+
+    def compiled(self) -> list[Compiled]:
+        """All rules in order: built in, of the recipe, of `where`. Raises RuleError."""
+        rules = {**BUILT_IN}
+        for name, text in self.rules.items():
+            if name in BUILT_IN:
+                raise RuleError(f"rule {name!r} is built in: allow it, and give yours another name")
+            rules[name] = Rule(name, text.keep, text.meaning)
+        for text_given in self.where:
+            rule = parse_rule(text_given, set(rules))
+            if rule.name in rules:
+                raise RuleError(f"two rules are named {rule.name!r}: give `NAME: EXPR` another name")
+            rules[rule.name] = rule
+        for name in self.allow:
+            if name not in rules:
+                raise RuleError(f"no rule {name!r}: the rules are {', '.join(rules)}")
+        return [compiled(rule) for name, rule in rules.items() if name not in self.allow]
+
+
+def shipped_recipes() -> list[str]:
+    """The names of the recipes of rules that ship with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml") if "\nrules:" in path.read_text())
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """A recipe of rules, by path or by the name of one that ships. Raises ValueError."""
+    path = Path(name)
+    if not path.exists() and (RECIPES / f"{name}.yaml").exists():
+        path = RECIPES / f"{name}.yaml"
+    try:
+        recipe = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(
+            f"no recipe {name!r}: give a YAML file, or one that ships: {', '.join(shipped_recipes())}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"recipe {path} can't be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from None
+    if isinstance(recipe, dict) and "stages" in recipe:
+        raise ValueError(f"recipe {path} is of stages: give it to `imm run`")
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("rules", {}), dict):
+        raise ValueError(f"recipe {path} has no mapping `rules` of NAME: SQL")
+    unknown = sorted(set(recipe) - set(RECIPE_KEYS))
+    if unknown:
+        raise ValueError(f"recipe {path}: unknown {unknown[0]!r}; a recipe has {', '.join(RECIPE_KEYS)}")
+    return recipe
 
 
 def run(config: FilterConfig, report: Report | None = None) -> dict[str, Any]:
-    """Filter a manifest; the account and the manifest made."""
+    """Filter a manifest; the account and the manifest made, or the account alone for a dry run."""
     store = Store.open(config.store)
-    name_is_free(store, config.out, config.replace, "filter", config.recorded())
-    rules = [rule for rule in RULES.values() if rule.name not in config.allow]
-    with store.using():
+    if config.out is not None and not config.dry_run:
+        name_is_free(store, config.out, config.replace, "filter", config.recorded())
+    rules = config.compiled()
+    with store.using(), Ledger(store) as ledger:
         manifest = Manifest.open(store, config.manifest)
-        settings = {"validity": {"max_pixels": config.max_pixels}}
-        files: dict[str, dict[str, str]] = {}
-        measured = 0
-        for name in ("structure", "validity"):
-            files[name], made = measure(
-                store, manifest, FAMILIES[name], settings.get(name, {}), workers=config.workers, report=report
-            )
-            measured += made
-        with Ledger(store) as ledger:
-            judge = _Judge(store, manifest, rules, files)
-            shards = select(manifest, ledger, judge.decide)
-            entry = ledger.close(sum(len(s.selected.rows) for s in shards))
-        made_manifest = publish(
+        settings = settings_of(config, list(roots(rules)))
+        files, measured = measure(store, manifest, settings, workers=config.workers, report=report)
+        judge = Judge(manifest, rules, files, config.seed)
+
+        def decide(number: int, at: np.ndarray, table: pa.Table) -> Verdict:
+            decided = judge.decide(number, at, table)
+            return Verdict(decided.first < 0, ledger_table(rules, decided, table))
+
+        shards = select(manifest, ledger, decide, COLUMNS)
+        accounts = judge.accounts()
+        result: dict[str, Any] = {
+            "stage": "filter",
+            "reasons": dict(sorted(ledger.reasons.items())),
+            "rules": _recorded_rules(rules, accounts),
+            "measured_shards": sum(measured.values()),
+            "note": "\n".join([*_remarks(rules, accounts, judge.seen), *_measured_note(measured)]),
+        }
+        kept = sum(len(s.selected.rows) for s in shards)
+        if config.dry_run:
+            ledger.check(kept)
+            return {**result, "dry_run": True, **ledger.counts, "samples": kept}
+        made = publish(
             store,
             stage="filter",
             config=config.recorded(),
             shards=shards,
             media=manifest.document["media"],
-            ledger=entry,
+            ledger=ledger.close(kept),
             counts=dict(ledger.counts),
             parents=[manifest],
             sources=manifest.document["sources"],
@@ -124,190 +178,49 @@ def run(config: FilterConfig, report: Report | None = None) -> dict[str, Any]:
             ],
             name=config.out,
             replace=config.replace,
+            extra={"rules": result["rules"]},
         )
-    return {
-        "stage": "filter",
-        "name": config.out,
-        **made_manifest.reference(),
-        "reasons": entry["reasons"],
-        "measured_shards": measured,
-        "note": "" if measured else "every measure was there already: nothing was decoded",
-    }
+        return {**result, "name": config.out, **made.reference()}
 
 
-class _Media(NamedTuple):
-    """Of every row of a media shard: whether it breaks the media rules, its error, kind and format."""
+def _recorded_rules(rules: list[Compiled], accounts: list[Account]) -> list[dict[str, Any]]:
+    """What the manifest says of the rules that made it, and what each did."""
+    return [
+        {
+            "name": r.rule.name,
+            "keep": r.rule.keep,
+            "meaning": r.rule.meaning,
+            "reads": list(r.reads),
+            **a._asdict(),
+        }
+        for r, a in zip(rules, accounts, strict=True)
+    ]
 
-    broken: np.ndarray
-    failed: np.ndarray
-    kind: np.ndarray
-    format: np.ndarray
 
-
-class _Judge:
-    """Decides a shard of samples. Holds 4 bytes a medium, and what is wrong with each unsound one."""
-
-    def __init__(
-        self, store: Store, manifest: Manifest, rules: Sequence[Rule], files: dict[str, dict[str, str]]
-    ):
-        self.store, self.manifest, self.rules, self.files = store, manifest, rules, files
-        self.library = manifest.library()
-        self.media_shards = list(self.library.shards())
-        self.formats: dict[str, int] = {}
-        self.matches: dict[tuple[str, int], bool] = {}
-        self.media_rules = [r for r in rules if r.family == "validity"]
-        self.joint = {r.name for r in rules if r.family == "joint"}
-        self.faults: dict[int, tuple[str, str]] = {}
-        parts, starts = [], [0]
-        for digest in self.media_shards:
-            parts.append(self._media(digest, starts[-1]))
-            starts.append(starts[-1] + len(parts[-1].broken))
-        self.starts = np.array(starts)
-        self.media = (
-            _Media(*(np.concatenate(c) if c else np.zeros(0) for c in zip(*parts, strict=True)))
-            if parts
-            else None
-        )
-
-    def _media(self, digest: str, start: int) -> _Media:
-        frame = _frame(self.store, self.files["validity"][digest])
-        broken = np.zeros(len(frame), bool)
-        for rule in self.media_rules:
-            broken |= ~_passes(frame, rule)
-        failed = frame["error"].is_not_null().to_numpy()
-        for i in np.flatnonzero(broken | failed):
-            reason, _, detail = (frame["error"][int(i)] or "").partition(": ")
-            self.faults[start + int(i)] = (
-                reason or frame["media_error"][int(i)],
-                detail or frame["media_error_detail"][int(i)] or "",
+def _remarks(rules: list[Compiled], accounts: list[Account], samples: int) -> list[str]:
+    """What a user should hear of rules that do everything or nothing."""
+    said = []
+    for rule, account in zip(rules, accounts, strict=True):
+        name, reads = rule.rule.name, ", ".join(n for n in rule.reads if n not in DERIVED)
+        if samples and account.alone + account.undecided == samples:
+            what = (
+                "drops every sample" if account.alone == samples else "keeps no sample: its measures failed"
             )
-        formats = [self.formats.setdefault(f or "unknown", len(self.formats)) for f in frame["media_format"]]
-        kinds = frame["media_kind"].fill_null("unknown").str.slice(0, 1).to_list()
-        return _Media(
-            broken,
-            failed,
-            np.array([ord(k) for k in kinds], np.uint8),
-            np.array(formats, np.uint8),
-        )
-
-    def decide(self, number: int, at: np.ndarray, table: pa.Table) -> Verdict:
-        shard = self.manifest.shards[number]
-        frame = _frame(self.store, self.files["structure"][shard.sha256])[shard.selected.rows[at]]
-        broken: dict[str, np.ndarray] = {}
-        for rule in self.rules:
-            if rule.family == "structure":
-                broken[rule.name] = ~_passes(frame, rule)
-        failed = frame["error"].is_not_null().to_numpy().copy()
-        owners, ids = media_of(table)
-        rows = np.full(len(ids), -1)
-        if len(ids):
-            where, row = self.library.find_many(ids)
-            rows = np.where(where >= 0, self.starts[where] + row, -1)
-            self._media_verdicts(table, frame, owners, rows, broken, failed)
-        bad = failed.copy()
-        for mask in broken.values():
-            bad |= mask
-        ends = np.searchsorted(owners, np.arange(table.num_rows + 1))
-        ledger = [
-            self._row(table, frame, int(i), broken, failed, rows[ends[i] : ends[i + 1]])
-            for i in np.flatnonzero(bad)
-        ]
-        return Verdict(~bad, ledger)
-
-    def _media_verdicts(
-        self,
-        table: pa.Table,
-        frame: pl.DataFrame,
-        owners: np.ndarray,
-        rows: np.ndarray,
-        broken: dict[str, np.ndarray],
-        failed: np.ndarray,
-    ) -> None:
-        assert self.media is not None
-        none = np.zeros(table.num_rows, bool)
-        there = rows >= 0
-        np.logical_or.at(failed, owners, ~there | self.media.failed[rows])
-        for rule in self.media_rules:
-            broken[rule.name] = none.copy()
-            np.logical_or.at(broken[rule.name], owners, there & self.media.broken[rows])
-        known = there & ~self.media.failed[rows] & (self.media.kind[rows] != ord("u"))
-        if "wrong_kind" in self.joint:
-            counts = np.bincount(owners, minlength=table.num_rows)
-            letters = zip(frame["media_shown_as"].to_list(), counts, strict=True)
-            shown = np.frombuffer("".join(s or "-" * n for s, n in letters).encode(), np.uint8)
-            assert len(shown) == len(rows)
-            wrong = known & (shown != ord("-")) & (shown != self.media.kind[rows])
-            broken["wrong_kind"] = none.copy()
-            np.logical_or.at(broken["wrong_kind"], owners, wrong)
-        if "wrong_format" in self.joint:
-            names = table.column("names").combine_chunks().flatten().to_pylist()
-            formats = self.media.format[rows]
-            wrong = np.array(
-                [not self._matches(n, int(f)) for n, f in zip(names, formats, strict=True)], bool
-            )
-            broken["wrong_format"] = none.copy()
-            np.logical_or.at(broken["wrong_format"], owners, known & wrong)
-
-    def _matches(self, name: str | None, number: int) -> bool:
-        extension = os.path.splitext(name or "")[1].lower()
-        if (extension, number) not in self.matches:
-            format_name = next(f for f, n in self.formats.items() if n == number)
-            self.matches[extension, number] = extension_matches(f"x{extension}", format_name) is not False
-        return self.matches[extension, number]
-
-    def _row(
-        self,
-        table: pa.Table,
-        frame: pl.DataFrame,
-        i: int,
-        broken: dict[str, np.ndarray],
-        failed: np.ndarray,
-        media: np.ndarray,
-    ) -> Row:
-        names = [name for name, mask in broken.items() if mask[i]]
-        if failed[i]:
-            reason, said = self._failure(frame["error"][i], media)
-            return row_of(table, i, "failed", reason, others=names, detail=said)
-        rule = RULES[names[0]]
-        value, detail = self._value(rule, table, frame, i, media)
-        limit = rule.keep or JOINT_LIMITS[rule.name]
-        return row_of(
-            table, i, "dropped", rule.name, value=value, limit=limit, others=names[1:], detail=detail
-        )
-
-    def _failure(self, error: str | None, media: np.ndarray) -> tuple[str, str]:
-        if error is not None:
-            reason, _, detail = error.partition(": ")
-            return reason, detail
-        if (media < 0).any():
-            return "missing_media", "a medium is in no media index of this manifest"
-        assert self.media is not None
-        return next(self.faults[int(row)] for row in media if self.media.failed[row])
-
-    def _value(
-        self, rule: Rule, table: pa.Table, frame: pl.DataFrame, i: int, media: np.ndarray
-    ) -> tuple[str, str | None]:
-        if rule.family == "structure":
-            return str(frame[rule.measure][i]), None
-        assert self.media is not None
-        names = table.column("names")[i].as_py()
-        if rule.family == "validity":
-            k = next(k for k, row in enumerate(media) if self.media.broken[row])
-            fault, said = self.faults[int(media[k])]
-            return fault, f"{names[k]}: {said}"
-        if rule.name == "wrong_kind":
-            return "".join(map(chr, self.media.kind[media])), f"shown as {frame['media_shown_as'][i]}"
-        formats = [int(f) for f in self.media.format[media]]
-        k = next(k for k, f in enumerate(formats) if not self._matches(names[k], f))
-        return next(name for name, n in self.formats.items() if n == formats[k]), names[k]
+            said.append(f"rule {name} {what} ({rule.rule.keep})")
+        elif name in BUILT_IN or account.alone + account.undecided:
+            continue
+        elif samples and account.not_applicable == samples:
+            said.append(f"rule {name} drops nothing: no sample has {reads} ({rule.rule.keep})")
+        else:
+            said.append(f"rule {name} drops nothing ({rule.rule.keep})")
+    return said
 
 
-def _frame(store: Store, file: str) -> pl.DataFrame:
-    frame = pl.from_arrow(read_table(store, file))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
-
-
-def _passes(frame: pl.DataFrame, rule: Rule) -> np.ndarray:
-    """Whether each row passes; one without the measure passes (not applicable) or is judged as failed."""
-    return frame.select(pl.sql_expr(rule.keep).fill_null(True).alias("ok"))["ok"].to_numpy()
+def _measured_note(measured: dict[str, int]) -> list[str]:
+    """Whether this run decoded anything."""
+    now = [name for name, shards in measured.items() if shards]
+    if not now:
+        return ["every measure was there already: nothing was decoded"]
+    if not any(FAMILIES[name].cost == "decode" for name in now if name in FAMILIES):
+        return [f"nothing was decoded; measured: {', '.join(now)}"]
+    return []

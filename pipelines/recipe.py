@@ -132,7 +132,8 @@ def _run_one(name: str, config: StageConfig, force: bool, report: Report | None)
         if _still_there(store, name, config, result):
             return {**result, "skipped": True}
     result = entry.run(config, report)
-    if not set(result.get("reasons", ())) & set(UNAVAILABLE):  # what could not be read today is tried again
+    unread = set(result.get("reasons", ())) & set(UNAVAILABLE)  # what could not be read today is tried again
+    if not unread and not result.get("dry_run"):
         store.write(note, json.dumps(result).encode())
     return {**result, "skipped": False}
 

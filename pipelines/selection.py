@@ -13,30 +13,36 @@ import pyarrow.compute as pc
 
 from infinity_mm.ledger import Ledger, Row
 from infinity_mm.manifest import Manifest, Selected, ShardEntry
+from infinity_mm.schema import SAMPLES
 
 
 class Verdict(NamedTuple):
-    """`keep`: bool, one for each row given; `rows`: a ledger row for each that is not, in order;
-    `weights`: new weights of all rows given, or None to leave them."""
+    """`keep`: bool, one for each row given; `rows`: a ledger row for each that is not, in order, or a table
+    of them; `weights`: new weights of all rows given, or None to leave them."""
 
     keep: np.ndarray
-    rows: Sequence[Row]
+    rows: Sequence[Row] | pa.Table
     weights: np.ndarray | None = None
 
 
 Decide = Callable[[int, np.ndarray, pa.Table], Verdict]
 
 
-def select(manifest: Manifest, ledger: Ledger, decide: Decide) -> list[ShardEntry]:
+def select(
+    manifest: Manifest, ledger: Ledger, decide: Decide, columns: Sequence[str] = SAMPLES.names
+) -> list[ShardEntry]:
     """Run `decide(shard number, at, table)` over a manifest; the shards with what is kept of them.
 
-    The table has the SAMPLES columns of the selected rows that are not withdrawn; `at` (int64) are their
-    places among the shard's selected rows.
+    The table has the selected rows that are not withdrawn, those of the SAMPLES columns that are asked for
+    (sample_id, media, source and origin at least); `at` (int64) are their places among the shard's selected
+    rows.
     """
     withdrawn = manifest.withdrawn
     shards: list[ShardEntry] = []
     for number, shard in enumerate(manifest.shards):
-        table = manifest.table(number).take(pa.array(shard.selected.rows))
+        table = manifest.table(number).select(list(columns))
+        if len(shard.selected.rows) < table.num_rows:
+            table = table.take(pa.array(shard.selected.rows))
         sources = table.column("source")
         for name, count in zip(*_counts(sources), strict=True):
             ledger.came(name, count)
@@ -48,8 +54,11 @@ def select(manifest: Manifest, ledger: Ledger, decide: Decide) -> list[ShardEntr
         if gone.any():
             table = table.take(pa.array(there))
         verdict = decide(number, there, table)
-        for row in verdict.rows:
-            ledger.add(row)
+        if isinstance(verdict.rows, pa.Table):
+            ledger.add_table(verdict.rows)
+        else:
+            for row in verdict.rows:
+                ledger.add(row)
         for name, count in zip(*_counts(table.column("source").filter(pa.array(verdict.keep))), strict=True):
             ledger.kept(name, count)
         weights = selected.weights if verdict.weights is None else verdict.weights

@@ -15,6 +15,7 @@ from infinity_mm import __version__
 COMMANDS: dict[str, tuple[str, str]] = {
     "scenes": ("infinity_mm.cli.scenes", "Draw pictures, clips and conversations whose truth is known."),
     "ingest": ("infinity_mm.cli.ingest", "Read a dataset into the store and make a manifest of it."),
+    "measure": ("infinity_mm.cli.measure", "Measure samples and media, or list every measure."),
     "filter": ("infinity_mm.cli.filter", "Measure samples and keep those that pass the rules."),
     "mix": ("infinity_mm.cli.mix", "Join manifests with a weight for each."),
     "split": ("infinity_mm.cli.split", "Split a manifest into parts, such as train and validation."),

@@ -40,9 +40,9 @@ def decode_image(
 ) -> Decoded:
     """Decodes strictly; raises MediaError for anything damaged, oversized, or no picture at all.
 
-    With `min_side` a JPEG may be decoded smaller by its DCT, its shorter side no shorter than that: pixel
-    values then differ a little from a full decode, the verdict does not. All frames of an animation are
-    decoded, up to pillow.MAX_FRAMES of them and pillow.MAX_FRAME_PIXELS pixels.
+    With `min_side` the picture may come smaller by a power of two, its shorter side no shorter than that: by
+    its DCT where it is a JPEG, by averages of its pixels where not. The verdict stays the same. All frames of
+    an animation are decoded, up to pillow.MAX_FRAMES of them and pillow.MAX_FRAME_PIXELS pixels.
     """
     try:
         found, raw, width, height = _accept(data, max_pixels)
@@ -50,7 +50,7 @@ def decode_image(
             pixels, mode, turned = jpeg.decode(raw, min_side)
             loaded = pillow.Loaded(pixels, mode, 1, 1, False, turned, False)
         else:
-            loaded = pillow.load(raw, found.format, width * height, max_pixels, True)
+            loaded = pillow.load(raw, found.format, width * height, max_pixels, True, min_side)
         assert loaded.pixels is not None
         pixels = loaded.pixels if loaded.upright else upright(loaded.pixels, loaded.orientation)
     except Exception as error:  # decoders raise at will on damaged data; every one of these is a verdict

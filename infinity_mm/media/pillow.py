@@ -16,6 +16,7 @@ from PIL import Image, ImageFile
 
 from infinity_mm.media.errors import MediaError
 from infinity_mm.media.orientation import orientation
+from infinity_mm.media.scale import halvings
 from infinity_mm.media.structure import CHECKS, Whole
 
 MAX_FRAMES = 1000  # frames of one animation that are checked …
@@ -48,10 +49,13 @@ class Loaded:
     upright: bool  # the decoder has applied the orientation itself
 
 
-def load(raw: bytes, form: str, pixels: int, max_pixels: int, want_pixels: bool) -> Loaded:
+def load(
+    raw: bytes, form: str, pixels: int, max_pixels: int, want_pixels: bool, min_side: int | None = None
+) -> Loaded:
     """Decodes all frames up to the caps; raises MediaError, or what Pillow raises.
 
-    `pixels` is how many the header announces, at most `max_pixels`.
+    `pixels` is how many the header announces, at most `max_pixels`. With `min_side` the first frame may come
+    smaller by a power of two, its shorter side no shorter than that.
     """
     if form not in _PLUGINS:
         raise MediaError("unsupported", f"no decoder for {form}")
@@ -67,7 +71,8 @@ def load(raw: bytes, form: str, pixels: int, max_pixels: int, want_pixels: bool)
         image.load()
         _check_size(image, max_pixels)  # a GIF's canvas grows with its first frame
         alpha = image.has_transparency_data
-        first = to_rgb(image) if want_pixels or image.mode in _MAY_NOT_CONVERT else None
+        factor = halvings(image.width, image.height, min_side)
+        first = to_rgb(image, factor) if want_pixels or image.mode in _MAY_NOT_CONVERT else None
         turned = orientation(whole.exif or image.info.get("exif") or b"")
         frames = int(whole.frames or getattr(image, "n_frames", 1) or 1)
         checked = _check_frames(image, frames, max_pixels)
@@ -94,17 +99,24 @@ def _check_frames(image: Image.Image, frames: int, max_pixels: int) -> int:
     return done
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
-    """uint8 [height, width, 3], C-contiguous and writable: alpha over white, 16 bits to 8 by v / 257."""
+def to_rgb(image: Image.Image, factor: int = 1) -> np.ndarray:
+    """uint8 [height, width, 3], C-contiguous and writable: alpha over white, 16 bits to 8 by v / 257.
+
+    Each pixel is the mean of `factor` by `factor` of the image, fewer at its right and bottom edge.
+    """
     if image.mode in _SIXTEEN_BITS or image.mode == "I":
-        return _sixteen_bits(image)
+        image = Image.fromarray(_sixteen_bits(image))
     if image.mode == "F":
         raise MediaError("unsupported", "floating-point samples have no agreed white")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.new("RGB", rgba.size, (255, 255, 255))
-        image.paste(rgba, mask=rgba.getchannel("A"))
-    return np.array(image.convert("RGB"))
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        alpha = rgba.getchannel("A")
+        if alpha.getextrema() != (255, 255):
+            image = Image.new("RGB", rgba.size, (255, 255, 255))
+            image.paste(rgba, mask=alpha)
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    return np.array(image if factor == 1 else image.reduce(factor))
 
 
 def _sixteen_bits(image: Image.Image) -> np.ndarray:

@@ -199,7 +199,8 @@ def test_a_wrong_recipe_is_said_before_anything_runs(tmp_path: Path, text: str, 
 
 def test_every_option_of_a_stage_can_stand_in_a_recipe(tmp_path: Path) -> None:
     for name, entry in STAGES.items():
-        values = {f: _some(f) for f, field in entry.config.model_fields.items() if field.is_required()}
+        fields = entry.config.model_fields.items()
+        values = {f: _some(f) for f, field in fields if field.is_required() or f == "out"}
         path = tmp_path / "r.json"
         path.write_text(json.dumps({"stages": [{name: values}]}))
         [(_, config)] = configs(RecipeConfig(recipe=path))

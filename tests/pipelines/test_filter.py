@@ -13,9 +13,12 @@ from infinity_mm.manifest import Manifest
 from infinity_mm.schema import Part, Sample, Turn
 from infinity_mm.verify import verify
 from infinity_mm.withdraw import forget
-from pipelines.filter import RULES, FilterConfig
+from pipelines.filter import FilterConfig
 from pipelines.filter import run as run_filter
-from pipelines.structure import order_fault, structure
+from pipelines.measures.registry import FAMILIES
+from pipelines.measures.sample_look import SampleLook
+from pipelines.measures.structure import order_fault, structure
+from pipelines.rules import BUILT_IN
 
 Ingest = Callable[..., Manifest]
 Dataset = Callable[..., Path]
@@ -59,7 +62,7 @@ def test_structure_measures() -> None:
         (bytes(16), bytes(16)),
         "s", "{}", None, ("a", "b"), "o",
     )  # fmt: skip
-    measures = dict(zip(pipelines.measure.FAMILIES["structure"].measures, structure(sample), strict=True))
+    measures = dict(zip(FAMILIES["structure"].measures, structure(SampleLook(sample)), strict=True))
     assert measures == {
         "turns": 3, "empty_turns": 1, "role_fault": "none", "answers": 1, "markers_without_media": 1,
         "media_without_marker": 1, "media_count": 2, "media_shown_as": "i-", "last_role": "user",
@@ -128,7 +131,7 @@ def test_each_rule_drops_its_own(ingest: Ingest, broken: Path) -> None:
     assert verify(manifest.store, "sound", media=False)["ok"]
 
 
-@pytest.mark.parametrize("rule", [r for r in RULES if r not in ("wrong_kind", "no_turns")])
+@pytest.mark.parametrize("rule", [r for r in BUILT_IN if r not in ("wrong_kind", "no_turns")])
 def test_a_rule_that_is_allowed_drops_nothing(ingest: Ingest, broken: Path, rule: str) -> None:
     manifest = filtered(ingest(broken), allow=[rule])
     assert rule not in reasons(manifest).values()

@@ -83,9 +83,9 @@ def sidecar_changed(m: Manifest) -> None:
 
 
 def ledger_swapped(m: Manifest) -> None:
-    names = m.store.names("ledgers")
-    shutil.copy(m.store.path(names[0]), m.store.path(names[1]))
-    shutil.copy(m.store.path(names[1]), m.store.path(names[0]))
+    own = m.document["ledger"]["file"]
+    other = next(name for name in m.store.names("ledgers") if name != own)
+    shutil.copy(m.store.path(other), m.store.path(own))
 
 
 def index_truncated(m: Manifest) -> None:

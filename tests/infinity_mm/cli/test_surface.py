@@ -54,7 +54,14 @@ def test_every_command_works_and_its_json_keys_are_frozen(
     made = ACCOUNT | {"stage", "name", "manifest", "digest", "samples", "reasons"}
     few = ["--workers", "0"]
     assert keys("ingest", "data.json", "--out", "raw", *few) == made | {"media", "formats"}
-    assert keys("filter", "raw", "--out", "sound", *few) == made | {"measured_shards", "note"}
+    assert keys("filter", "raw", "--out", "sound", *few) == made | {"rules", "measured_shards", "note"}
+    assert keys("measure", "raw", *few) == {
+        *("stage", "manifest", "digest", "in", "media", "measures", "measured_shards", "note")
+    }
+    assert keys("measure", "--list") == {"measures"}
+    assert keys("filter", "raw", "--dry-run", *few) == (
+        made | {"rules", "measured_shards", "note", "dry_run"}
+    ) - {*("name", "manifest", "digest")}
     assert keys("mix", "sound=2", "--out", "mixed") == made | {"weight"}
     split = ACCOUNT | {"stage", "parts", "components", "largest", "media"}
     assert keys("split", "sound", "--out", "set", "--part", "a=0.5", "--part", "b=0.5") == split

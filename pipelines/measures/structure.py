@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from infinity_mm.schema import Sample, Turn
+from infinity_mm.schema import Turn
 from infinity_mm.sidecars import Family, Measure
+from pipelines.measures.sample_look import SampleLook
 
 
 def empty(turn: Turn) -> bool:
@@ -39,8 +40,9 @@ def order_fault(turns: Sequence[Turn]) -> str | None:
     return None
 
 
-def structure(sample: Sample) -> Sequence[Any]:
+def structure(look: SampleLook) -> Sequence[Any]:
     """The measures of STRUCTURE."""
+    sample = look.sample
     every = [*sample.turns, *(sample.rejected or ())]
     used = [p for turn in every for p in turn.parts if p.type != "text"]
     kinds = {p.media: p.type[0] for p in used if p.media is not None}

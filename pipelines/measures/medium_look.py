@@ -1,0 +1,51 @@
+"""One medium as measures look at it: its bytes are read once, and decoded once, however many families ask."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from infinity_mm.media.decode import Decoded, MediaError, decode_image
+from infinity_mm.media.index import Unavailable
+from infinity_mm.media.video import VideoInfo, check_video
+
+MIN_SIDE = 128  # pixels: the shorter side of the scaled decode that photometric measures are defined on
+Found = TypeVar("Found")
+
+
+class MediumLook:
+    """`info`: its MEDIA row, known without reading; `read`: gives its bytes or raises Unavailable."""
+
+    def __init__(self, info: dict[str, Any], read: Callable[[], bytes], max_pixels: int) -> None:
+        self.info = info
+        self.max_pixels = max_pixels
+        self._read = read
+        self._kept: dict[str, Any] = {}
+
+    @property
+    def is_video(self) -> bool:
+        return bool(self.info["kind"] == "video")
+
+    def data(self) -> bytes:
+        """The bytes. Raises Unavailable."""
+        return self._once("data", self._read)
+
+    def picture(self) -> Decoded:
+        """The first frame of a picture, its shorter side MIN_SIDE or more. Raises MediaError, Unavailable."""
+        return self._once(
+            "picture", lambda: decode_image(self.data(), max_pixels=self.max_pixels, min_side=MIN_SIDE)
+        )
+
+    def clip(self) -> VideoInfo:
+        """What a full strict decode of a clip finds. Raises MediaError, Unavailable."""
+        return self._once("clip", lambda: check_video(self.data()))
+
+    def _once(self, name: str, make: Callable[[], Found]) -> Found:
+        """What `make` gave or raised the first time."""
+        if name not in self._kept:
+            try:
+                self._kept[name] = make()
+            except (MediaError, Unavailable) as error:
+                self._kept[name] = error
+        kept = self._kept[name]
+        if isinstance(kept, (MediaError, Unavailable)):
+            raise kept
+        return kept

@@ -1,0 +1,77 @@
+"""The perceptual hash: against imagehash, and what it says of pictures that have none."""
+
+import json
+from pathlib import Path
+
+import imagehash
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.Image import Resampling
+
+from infinity_mm.media.decode import decode_image
+from infinity_mm.media.phash import phash
+from infinity_mm.media.photometry import MIN_SIDE, photometry
+
+
+def waves(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """uint8 luma of random low frequencies: what a hash is made of."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (9, 9), np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Resampling.BICUBIC))
+
+
+def by_imagehash(luma: np.ndarray) -> int:
+    return int(str(imagehash.phash(Image.fromarray(luma))), 16)
+
+
+@pytest.mark.parametrize("height, width", [(32, 32), (33, 90), (64, 64), (120, 500), (224, 224), (301, 260)])
+def test_bits_are_those_of_imagehash(height: int, width: int) -> None:
+    for seed in range(5):
+        luma = waves(height, width, seed)
+        assert (phash(luma).bits ^ by_imagehash(luma)).bit_count() <= 2
+
+
+def test_small_pictures_are_enlarged() -> None:
+    for height, width in ((1, 1), (1, 9), (9, 1), (5, 7), (31, 20)):
+        found = phash(waves(height, width))
+        assert 0 <= found.bits < 1 << 64 and found.margin >= 0
+
+
+def test_wide_pictures_are_multiplied_in_parts_with_the_same_result() -> None:
+    luma = waves(100, 20_000)
+    small = np.asarray(Image.fromarray(luma).resize((32, 32), Resampling.LANCZOS))
+    assert (phash(luma).bits ^ phash(small).bits).bit_count() <= 2
+
+
+@pytest.mark.parametrize("level", [1, 76, 29, 255])
+def test_pictures_of_one_colour_share_a_hash_and_have_no_margin(level: int) -> None:
+    assert phash(np.full((200, 150), level, np.uint8)) == (1 << 63, 0)
+    assert phash(np.zeros((40, 40), np.uint8)) == (0, 0)
+
+
+def test_solid_red_and_solid_blue_are_recognisable_as_flat() -> None:
+    red, blue = (
+        photometry(np.broadcast_to(np.array(colour, np.uint8), (90, 90, 3)).copy())
+        for colour in ((255, 0, 0), (0, 0, 255))
+    )
+    assert red.phash == blue.phash and red.phash_margin == blue.phash_margin == 0
+    assert red.uniformity == blue.uniformity == 1
+
+
+def test_the_margin_is_in_gray_levels() -> None:
+    luma = waves(128, 128).astype(np.float32)
+    assert phash(luma / 2).margin == pytest.approx(phash(luma).margin / 2, abs=0.002)
+    assert phash(luma).margin > 1
+    stripes = 128 + 10 * np.sqrt(2) * np.cos(np.arange(128) * np.pi * 4 / 128)[:, None] * np.ones(128)
+    assert phash(stripes).margin == 0 and phash(stripes).bits >> 62 == 0b10
+
+
+def test_real_photographs_hash_as_imagehash_has_them(shared_data: Path) -> None:
+    rows = (shared_data / "MANIFEST.jsonl").read_text().splitlines()
+    photographs = [row for row in map(json.loads, rows) if row["path"].startswith(("coco_", "flickr8k/"))]
+    distances = []
+    for row in photographs[::8]:
+        pixels = decode_image((shared_data / row["path"]).read_bytes(), min_side=MIN_SIDE).pixels
+        distances.append((photometry(pixels).phash ^ int(row["phash"], 16)).bit_count())
+    assert len(distances) > 90
+    assert max(distances) <= 6 and np.mean(distances) < 1
