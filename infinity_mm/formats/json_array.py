@@ -119,7 +119,7 @@ def _elements(file: Any, start: int) -> Iterator[tuple[np.ndarray, list[tuple[in
         chunk = kept + chunk
         body = chunk.rstrip(b"\\")
         kept = chunk[len(body) :]
-        where, quotes = _brackets(np.frombuffer(body, np.uint8), quoted)
+        where, quotes = brackets(np.frombuffer(body, np.uint8), quoted)
         quoted ^= bool(quotes & 1)
         data = np.frombuffer(body, np.uint8)[where]
         step = (data & 2).astype(np.int64) - 1
@@ -138,7 +138,7 @@ def _elements(file: Any, start: int) -> Iterator[tuple[np.ndarray, list[tuple[in
         file.seek(at + len(kept))
 
 
-def _brackets(data: np.ndarray, quoted: bool) -> tuple[np.ndarray, int]:
+def brackets(data: np.ndarray, quoted: bool) -> tuple[np.ndarray, int]:
     """Offsets of the brackets and braces outside strings, and the number of quotes that count."""
     quotes = np.flatnonzero(data == 0x22)
     slashes = np.flatnonzero(data == 0x5C)

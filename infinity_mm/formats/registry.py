@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from infinity_mm.formats import json_array, json_lines
+from infinity_mm.formats import image_folder, json_array, json_lines
+from infinity_mm.formats.coco import COCO, is_coco
 from infinity_mm.formats.datasets_folder import DATASETS, is_saved
+from infinity_mm.formats.image_folder import IMAGE_FOLDER
 from infinity_mm.formats.infinity_mm_release import INFINITY_MM, InfinityMMWriter
 from infinity_mm.formats.json_files import LLAVA, MAPPED, MESSAGES
 from infinity_mm.formats.json_value import Bad
 from infinity_mm.formats.llava import LlavaWriter
 from infinity_mm.formats.messages import MessagesWriter
+from infinity_mm.formats.metadata_rows import NAMES, TEXTS, is_metadata
 from infinity_mm.formats.parquet import PARQUET
 from infinity_mm.formats.table_writers import DatasetsWriter, ParquetWriter
 from infinity_mm.formats.tar_files import is_tar
@@ -28,6 +31,8 @@ READERS: dict[str, Reader] = {
     "infinity-mm": INFINITY_MM,
     "parquet": PARQUET,
     "datasets": DATASETS,
+    "coco": COCO,
+    "imagefolder": IMAGE_FOLDER,
 }
 WRITERS: dict[str, Writer] = {
     "llava": LlavaWriter(),
@@ -66,23 +71,27 @@ CLIPS = (".mp4", ".webm", ".mkv", ".avi", ".mov")
 GUESSES = {
     "question": ("question", "q", "query", "prompt", "instruction", "input", "problem"),
     "answer": ("answer", "a", "response", "output", "label", "answers", "solution", "completion"),
-    "text": ("text", "caption", "captions", "txt", "sentence", "sentences", "description"),
+    "text": TEXTS,
 }
 
 
-def expand(path: Path) -> list[Path]:
+def expand(path: Path, format: str = "auto") -> list[Path]:
     """The inputs a path stands for: itself, or the data files below a folder, sorted by path.
 
-    A folder saved by `datasets` and a hub id ("hf:owner/name") are one input. Hidden, temporary and
+    A folder saved by `datasets`, a hub id ("hf:owner/name") and a folder of images are one input. A folder is
+    one of images where `format` says so, or if no data files but the metadata of images are below it: of a
+    folder that has other data too, the metadata files are inputs as they are. Hidden, temporary and
     pointer-like files are left out. Raises ValueError where nothing is there.
     """
     if str(path).startswith(HUB):
         return [path]
     if not path.exists():
         raise ValueError(f"{path} is not there")
-    if path.is_file() or is_saved(path):
+    if path.is_file() or is_saved(path) or format == image_folder.FORMAT:
         return [path]
     found = list(_below(path))
+    if format == "auto" and all(map(is_metadata, found)) and (found or image_folder.has_pictures(path)):
+        return [path]
     if not found:
         raise ValueError(f"{path} has no data files ({', '.join(sorted(DATA_SUFFIXES))}) in it")
     return found
@@ -97,7 +106,9 @@ def _below(folder: Path) -> Iterator[Path]:
                 yield entry
             else:
                 yield from _below(entry)
-        elif entry.suffix.lower() in DATA_SUFFIXES and entry.name not in NOT_DATA:
+        elif entry.name not in NOT_DATA and (
+            entry.suffix.lower() in DATA_SUFFIXES or (entry.name in NAMES and is_metadata(entry))
+        ):
             yield entry
 
 
@@ -108,7 +119,10 @@ def recognise(path: Path) -> str:
     if path.is_dir():
         if is_saved(path):
             return "datasets"
-        names = sorted({recognise(p) for p in expand(path)})
+        inputs = expand(path)
+        if inputs == [path]:
+            return image_folder.FORMAT
+        names = sorted({recognise(p) for p in inputs})
         if len(names) > 1:
             raise ValueError(
                 f"{path} has files in several formats ({', '.join(names)}): give them one by one"
@@ -116,6 +130,8 @@ def recognise(path: Path) -> str:
         return names[0]
     if not path.exists():
         raise ValueError(f"{path} is not there")
+    if is_metadata(path):
+        return image_folder.FORMAT
     with open(path, "rb") as file:
         head = file.read(4096)
     if not head.strip(b"\xef\xbb\xbf \t\r\n"):
@@ -130,6 +146,8 @@ def recognise(path: Path) -> str:
     for magic, what in FIRST_BYTES:
         if head.startswith(magic) or (magic == b"<" and text.startswith(magic)):
             raise ValueError(f"{path} is {what}")
+    if text[:1] == b"{" and is_coco(path):
+        return "coco"
     if text[:1] in (b"{", b"["):
         return _recognise_json(path)
     raise ValueError(

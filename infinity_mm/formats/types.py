@@ -64,6 +64,9 @@ REASONS = {
     "unsupported_part": "a part of a message is of a kind the data model does not hold (audio, say)",
     "remote_media": "the medium is given as a web address; nothing is downloaded",
     "bad_data_url": "an inline medium cannot be decoded",
+    "malformed_csv": "the row is not sound CSV, or has more cells than there are columns",
+    "unknown_image": "the annotation's image is not among the file's images",
+    "no_caption": "the picture has no caption",
     "damaged_container": "the tar, Parquet or Arrow file is damaged from here on",
 }
 

@@ -7,14 +7,26 @@ from pydantic import Field
 
 from pipelines.config import MapConfig
 
-FORMATS = Literal["auto", "llava", "messages", "mapped", "webdataset", "infinity-mm", "parquet", "datasets"]
+FORMATS = Literal[
+    "auto",
+    "llava",
+    "messages",
+    "mapped",
+    "webdataset",
+    "infinity-mm",
+    "parquet",
+    "datasets",
+    "coco",
+    "imagefolder",
+]
 
 
 class IngestConfig(MapConfig):
     """Bring data into the store."""
 
     inputs: list[str] = Field(
-        description="Files or folders: LLaVA JSON, messages JSONL, tars, Parquet, datasets, or hf:ID.",
+        description="Files or folders: LLaVA JSON, messages JSONL, tars, Parquet, datasets or hf:ID, COCO "
+        "captions, images with captions.",
         min_length=1,
         json_schema_extra={"positional": True},
     )

@@ -18,7 +18,10 @@ import pyarrow as pa
 from infinity_mm.columns import id_array, id_rows
 from infinity_mm.executor import Report, Step
 from infinity_mm.executor import run as run_step
+from infinity_mm.formats import image_folder
+from infinity_mm.formats.coco import is_coco
 from infinity_mm.formats.mapped import parse_map
+from infinity_mm.formats.metadata_rows import is_metadata
 from infinity_mm.formats.registry import READERS, expand, recognise
 from infinity_mm.formats.types import Options, Unit
 from infinity_mm.ledger import Ledger
@@ -66,7 +69,7 @@ def run(config: IngestConfig, report: Report | None = None) -> dict[str, Any]:
             ),
             looks.values(), workers=config.workers, report=report,
         )  # fmt: skip
-        roots = _roots(planned) if config.mode == "reference" else ()
+        roots = _roots(config, planned) if config.mode == "reference" else ()
         takes = plan_media(store, pieces, config.mode, roots, config.shard_bytes)
         taken = _map(
             store, media.finished, [(key, key) for key in takes],
@@ -94,7 +97,7 @@ def plan(config: IngestConfig) -> list[Planned]:
             continue
         if not os.path.exists(given):
             raise ValueError(f"input {given!r} does not exist")
-        paths = expand(Path(given))
+        paths = expand(Path(given), config.format)
         for path in paths:
             try:
                 planned += _plan_file(config, path, given)
@@ -116,9 +119,12 @@ def _plan_file(config: IngestConfig, path: Path, given: str) -> list[Planned]:
         name = "mapped" if config.map and recognise_mapped(path) else recognise(path)
     if name == "mapped" and not config.map:
         raise ValueError(f"{path}: --format mapped needs --map, e.g. --map question=q,answer=a,image=img")
-    folder = path if path.is_dir() else path.parent
-    root = os.path.realpath(config.media_root or folder)
-    if config.media_root and not os.path.isdir(root):
+    if config.media_root and name == image_folder.FORMAT and path.is_dir():
+        raise ValueError(
+            f"--media-root: the pictures of {path} lie in it; if they lie elsewhere, give its metadata file"
+        )
+    base = os.path.realpath(config.media_root or _folder(path))
+    if config.media_root and not os.path.isdir(base):
         raise ValueError(f"--media-root {config.media_root} is not a folder")
     stem = records.clean(os.path.basename(os.path.normpath(given)))
     source = config.source or stem.split(".")[0] or "data"
@@ -127,15 +133,25 @@ def _plan_file(config: IngestConfig, path: Path, given: str) -> list[Planned]:
         if os.path.isfile(given) or given.startswith("hf:")
         else f"{stem}/{records.clean(os.path.relpath(path, given))}"
     )
-    return [
-        Planned(
-            records.RecordsUnit(unit, root, source, config.source is not None, _identity(unit)),
-            label.removesuffix("/.")
-            if unit.path == str(path)
-            else f"{stem}/{records.clean(os.path.basename(unit.path))}",
-        )
-        for unit in READERS[name].plan(path, config.unit_bytes)
-    ]
+    planned = []
+    for unit in READERS[name].plan(path, config.unit_bytes):
+        root, origin = base, label.removesuffix("/.")
+        if name == image_folder.FORMAT and not config.media_root:
+            root = os.path.realpath(_folder(Path(unit.path)))
+            if unit.path != str(path):
+                origin += f"/{records.clean(os.path.relpath(unit.path, path))}"
+            if not config.follow_links and not look.inside(root, base):
+                why = f"{unit.path} is a link out of the folder: --follow-links allows it"
+                unit = unit._replace(format=f"{records.UNRECOGNISED}{why}")
+        elif unit.path != str(path):
+            origin = f"{stem}/{records.clean(os.path.basename(unit.path))}"
+        record_unit = records.RecordsUnit(unit, root, source, config.source is not None, _identity(unit))
+        planned.append(Planned(record_unit, origin))
+    return planned
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
 
 
 def _unrecognised(path: Path, given: str, why: str) -> Planned:
@@ -150,16 +166,18 @@ def _unrecognised(path: Path, given: str, why: str) -> Planned:
 
 
 def recognise_mapped(path: Path) -> bool:
-    """With --map given, JSON is read by the map; tars, Parquet and folders are what they are."""
-    if path.is_dir():
+    """With --map given, JSON is read by the map; tars, Parquet, COCO and folders are what they are."""
+    if path.is_dir() or is_metadata(path):
         return False
     with open(path, "rb") as file:
         head = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
-    return head[:1] in (b"{", b"[")
+    return head[:1] == b"[" or (head[:1] == b"{" and not is_coco(path))
 
 
 def _identity(unit: Unit) -> tuple[int, int]:
     """Size and time of a unit's file: a piece of a changed file is not used again."""
+    if os.path.isdir(unit.path):
+        return image_folder.state(unit)
     try:
         status = os.stat(unit.path)
     except OSError:
@@ -167,14 +185,21 @@ def _identity(unit: Unit) -> tuple[int, int]:
     return (status.st_size, status.st_mtime_ns)
 
 
-def _roots(planned: Sequence[Planned]) -> tuple[tuple[str, str], ...]:
-    """A name for each folder that media may lie in: its own name and 8 digits of its path's digest."""
+def _roots(config: IngestConfig, planned: Sequence[Planned]) -> tuple[tuple[str, str], ...]:
+    """A name for each folder that media may lie in: its own name and 8 digits of its path's digest.
+
+    A folder below another of them needs none.
+    """
     folders = {p.unit.root for p in planned} | {
-        os.path.dirname(os.path.realpath(p.unit.unit.path)) for p in planned
+        os.path.realpath(i) for i in config.inputs if os.path.isdir(i)
     }
-    return tuple(
-        (f"{records.clean(os.path.basename(f)) or 'root'}-{digest_of(f)[:8]}", f) for f in sorted(folders)
-    )
+    files = {p.unit.unit.path for p in planned if not os.path.isdir(p.unit.unit.path)}
+    folders |= {os.path.dirname(os.path.realpath(file)) for file in files}
+    top: list[str] = []
+    for folder in sorted(folders, key=lambda f: f"{f}/"):
+        if not top or not look.inside(folder, top[-1]):
+            top.append(folder)
+    return tuple((f"{records.clean(os.path.basename(f)) or 'root'}-{digest_of(f)[:8]}", f) for f in top)
 
 
 def _map(

@@ -16,7 +16,7 @@ MESSAGES = {"messages": [{"role": "user", "content": "Q"}]}
 
 
 def test_every_format_has_a_name() -> None:
-    assert set(WRITERS) | {"mapped"} == set(READERS)
+    assert set(WRITERS) | {"mapped", "coco", "imagefolder"} == set(READERS)
     assert all(w.holds for w in WRITERS.values())
 
 
