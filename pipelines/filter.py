@@ -109,7 +109,7 @@ def shipped_recipes() -> list[str]:
 def read_recipe(name: str) -> dict[str, Any]:
     """A recipe of rules, by path or by the name of one that ships. Raises ValueError."""
     path = Path(name)
-    if not path.exists() and (RECIPES / f"{name}.yaml").exists():
+    if not path.is_file() and (RECIPES / f"{name}.yaml").exists():
         path = RECIPES / f"{name}.yaml"
     try:
         recipe = yaml.safe_load(path.read_text())

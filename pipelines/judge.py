@@ -57,6 +57,20 @@ class Decided(NamedTuple):
     uses: Uses | None
 
 
+class Sides(NamedTuple):
+    """Left and right of a comparison for each row, which is a sample or one of its media.
+
+    `owners`: the place of each row's sample; `medium`: which of its media, -1 for none; `failed` (bool):
+    a measure that the rule reads failed.
+    """
+
+    left: pl.Series
+    right: pl.Series
+    owners: np.ndarray
+    medium: np.ndarray
+    failed: np.ndarray
+
+
 class Judge:
     """Decides rules on a manifest's samples, shard by shard, in any order. `seen`: samples so far."""
 
@@ -98,6 +112,16 @@ class Judge:
                 np.count_nonzero(finding.null & (finding.status == PASS)),
             )
         return Decided(status, first, findings, samples, uses)
+
+    def sides(self, number: int, decided: Decided) -> "Sides":
+        """The two sides of a rule's comparison on a shard."""
+        rule, finding = self.rules[number], decided.findings[number]
+        frame, owners = _rows(rule, decided.samples, decided.uses)
+        sides = _sides(rule, frame) if finding.sides is None else finding.sides
+        assert sides is not None, "the rule is no comparison"
+        medium = np.full(len(frame), -1) if owners is None or not decided.uses else decided.uses.medium
+        owners = np.arange(len(frame)) if owners is None else owners
+        return Sides(sides[":left"], sides[":right"], owners, medium, _failed(rule, frame))
 
     def accounts(self) -> list[Account]:
         """Of each rule, over the shards decided so far."""
@@ -187,10 +211,7 @@ def _find(
     sides: pl.DataFrame | None = None,
 ) -> Finding:
     keep = _keep(rule, frame) if keep is None else keep
-    failed = np.zeros(len(frame), bool)
-    for name in _columns(rule.needs):
-        if name.startswith(ERROR):
-            failed |= frame[name].is_not_null().to_numpy()
+    failed = _failed(rule, frame)
     null = keep.is_null().to_numpy()
     broken = ~keep.fill_null(True).to_numpy() & ~failed
     if owners is None or samples == 0:
@@ -204,6 +225,15 @@ def _find(
     rows = starts.copy()
     rows[owners[decisive][::-1]] = decisive[::-1]  # the first of each sample's is written last
     return Finding(status, np.logical_and.reduceat(null, starts), rows, sides)
+
+
+def _failed(rule: Compiled, frame: pl.DataFrame) -> np.ndarray:
+    """In which rows a measure that the rule needs failed (bool)."""
+    failed = np.zeros(len(frame), bool)
+    for name in _columns(rule.needs):
+        if name.startswith(ERROR):
+            failed |= frame[name].is_not_null().to_numpy()
+    return failed
 
 
 def _sides(rule: Compiled, frame: pl.DataFrame) -> pl.DataFrame | None:

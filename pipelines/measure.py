@@ -189,7 +189,7 @@ def measure(
         for piece, measured in zip(todo, run(step, todo, workers=workers, report=report), strict=True):
             done[id(piece)] = measured
         for shard, parts in groupby((done[id(piece)] for piece in pieces), key=lambda m: m.shard):
-            for name, file in _joined(store, list(parts), files, shard).items():
+            for name, file in _joined(store, families, list(parts), files, shard).items():
                 files[name][shard] = file
     return files, missing
 
@@ -208,7 +208,9 @@ def _pieces(
         yield Piece(shard, start, min(start + size, rows), names, entry)
 
 
-def _joined(store: Store, parts: list[Measured], files: Files, shard: str) -> dict[str, str]:
+def _joined(
+    store: Store, families: dict[str, Family], parts: list[Measured], files: Files, shard: str
+) -> dict[str, str]:
     """The sidecars of a shard, put together from its pieces, which are then deleted."""
     if len(parts) == 1:
         return parts[0].files
@@ -216,7 +218,8 @@ def _joined(store: Store, parts: list[Measured], files: Files, shard: str) -> di
     for name in parts[0].files:
         pieces, whole[name] = [part.files[name] for part in parts], files[name][shard]
         try:
-            table = pa.concat_tables([read_table(store, piece) for piece in pieces])
+            table = pa.concat_tables([read_table(store, piece) for piece in pieces]).combine_chunks()
+            table = table.cast(families[name].schema())  # Parquet names what is in a list otherwise
         except FileNotFoundError:
             if not store.exists(whole[name]):
                 raise

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow as pa
 
-from pipelines.measures.registry import META, is_known, is_media, type_of, unknown, with_needs
+from pipelines.measures.registry import META, is_known, is_media, measure_of, unknown, with_needs
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 NAMED = re.compile(rf"\s*({NAME.pattern})\s*:(?!:)\s*(.*)", re.DOTALL)
@@ -126,7 +126,7 @@ def compiled(rule: Rule) -> Compiled:
             raise RuleError(f"rule {_shown(rule)}: {unknown(name)}")
     needs = with_needs(reads)
     if not any(name.startswith(META) for name in needs):
-        arrow = pa.table({name: pa.array([], type_of(name)) for name in needs})
+        arrow = pa.table({name: pa.array([], measure_of(name).type) for name in needs})
         check_type(rule, sql, pl.DataFrame(arrow).schema)
     return Compiled(
         rule=rule,

@@ -3,7 +3,6 @@
 Memory: one column of one measure, and a bit a medium.
 """
 
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ import polars as pl
 from infinity_mm.columns import media_of
 from infinity_mm.manifest import Manifest
 from pipelines.frames import ERROR, Frames, shard_table
+from pipelines.measure import Files
 from pipelines.measures.registry import family_name, is_media
 
 TOP = 5
@@ -29,7 +29,7 @@ class Column(NamedTuple):
 class Values:
     """`column(name)`, one measure after another; without what is withdrawn, and media only that shows."""
 
-    def __init__(self, manifest: Manifest, files: Mapping[str, Mapping[str, str]]) -> None:
+    def __init__(self, manifest: Manifest, files: Files) -> None:
         self.manifest, self.files = manifest, files
 
     @cached_property

@@ -6,8 +6,8 @@ printed has few tones, each of them flat; what is photographed is shaded. So a c
 - *plain*: its values span 16 levels or fewer;
 - *drawn*: they span 24 or more and are of two tones. No distribution on [low, high] with a given mean has a
   variance above (high - mean) (mean - low), and only one of two values attains that (Bhatia and Davis, "A
-  better bound on the variance", 2000); a cell has two tones where its variance is 0.45 of the bound or more. A
-  straight ramp has a third of it, a photograph's texture about a quarter, strokes and edges a half and more;
+  better bound on the variance", 2000); a cell has two tones where its variance is 0.45 of the bound or more.
+  A straight ramp has a third of it, a photograph's texture about a quarter, strokes and edges half and more;
 - *shaded*: all others.
 
 *Drawnness* is the share of the drawn among the cells that are not plain. It tells a diagram on white from a
@@ -46,7 +46,7 @@ def document_like(luma: np.ndarray) -> DocumentLike:
     down, across = luma.shape[0] // _CELL, luma.shape[1] // _CELL
     rows = np.ascontiguousarray(luma[: down * _CELL : 2, : across * _CELL])
 
-    extremes = np.empty((2, *rows.shape), np.uint8)  # both as maxima
+    extremes = np.empty((2, *rows.shape), np.uint8)  # of the values and of what they lack of 255: two maxima
     extremes[0] = rows
     np.invert(rows, out=extremes[1])
     extremes = np.maximum.reduce(extremes.reshape(2, down, 4, -1), axis=2)
@@ -54,7 +54,7 @@ def document_like(luma: np.ndarray) -> DocumentLike:
         extremes = np.maximum(extremes[..., ::2], extremes[..., 1::2])
     high, low = extremes[0].astype(np.int32), 255 - extremes[1].astype(np.int32)
 
-    sums = np.zeros((3, *rows.shape), np.uint16)
+    sums = np.zeros((3, *rows.shape), np.uint16)  # of the values, of their squares, of strokes
     sums[0] = rows
     np.multiply(sums[0], sums[0], out=sums[1])
     beside = np.maximum(rows[:, 1:], rows[:, :-1])

@@ -40,10 +40,14 @@ def phash(luma: np.ndarray) -> PHash:
         part = slice(left, left + columns)
         waves += down @ luma[:, part].astype(np.float32) @ across[part]
     steps = np.rint(waves.reshape(-1) / _STEP).astype(np.int64)
-    threshold = int(np.partition(steps, (31, 32))[31:33].sum())  # twice the median, which is the mean of two
-    distance = 2 * steps - threshold
+    distance = 2 * steps - _twice_median(steps)
     bits = int.from_bytes(np.packbits(distance > 0).tobytes(), "big")
-    return PHash(bits, int(np.partition(np.abs(distance), 32)[32]) * _STEP / 2)
+    return PHash(bits, _twice_median(np.abs(distance)) * _STEP / 4)
+
+
+def _twice_median(values: np.ndarray) -> int:
+    """Of 64 integers, so an integer too; `np.median` takes five times as long."""
+    return int(np.partition(values, (31, 32))[31:33].sum())
 
 
 @lru_cache(maxsize=512)

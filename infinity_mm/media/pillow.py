@@ -111,7 +111,7 @@ def to_rgb(image: Image.Image, factor: int = 1) -> np.ndarray:
     if image.has_transparency_data:
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         alpha = rgba.getchannel("A")
-        if alpha.getextrema() != (255, 255):
+        if np.asarray(alpha).min() < 255:
             image = Image.new("RGB", rgba.size, (255, 255, 255))
             image.paste(rgba, mask=alpha)
     if image.mode != "RGB":

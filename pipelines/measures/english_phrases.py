@@ -22,9 +22,9 @@ _WHO = (
 )
 _ID = "(?:identify|recogni[sz]e|determine|confirm|verify|guess|speculate (?:on|about))"
 _TASK = (
-    "(?:help|assist|answer|provide|comply|fulfill?|generate|create|produce|write|process|access|engage|"
-    "discuss|do (?:that|this|so)|continue|offer|share|support|interpret|analy[sz]e|participate|complete|"
-    "respond|tell you|in good conscience|browse|(?:tell|say|verify|confirm|know) who\\b|"
+    "(?:help(?! but)|assist|answer|provide|comply|fulfill?|generate|create|produce|write|process|access|"
+    "engage|discuss|do (?:that|this|so)|continue|offer|share|support|interpret|analy[sz]e|participate|"
+    "complete|respond|tell you|in good conscience|browse|(?:tell|say|verify|confirm|know) who\\b|"
     f"{_ID}(?: or \\w+(?: \\w+)?)? (?:{_WHO}|(?:the|their) identit)|"
     f"{_SEE}(?: or \\w+)?(?: the| any| this| these| that| your| an?)?(?: \\w+)? {_PICTURE})"
 )

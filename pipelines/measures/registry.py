@@ -90,11 +90,9 @@ def is_media(name: str) -> bool:
     return not name.startswith(META) and FAMILIES[FAMILY_OF[name]].of == "media"
 
 
-def type_of(name: str) -> pa.DataType | None:
-    """The Arrow type of a measure; None for one that arrives with the data."""
-    if name in DERIVED:
-        return DERIVED[name].measure.type
-    return None if name.startswith(META) else FAMILIES[FAMILY_OF[name]].measures[name].type
+def measure_of(name: str) -> Measure:
+    """A measure that has a name of its own."""
+    return DERIVED[name].measure if name in DERIVED else FAMILIES[FAMILY_OF[name]].measures[name]
 
 
 def with_needs(names: Iterable[str]) -> list[str]:

@@ -25,15 +25,17 @@ def text(look: SampleLook) -> Sequence[Any]:
     """The measures of TEXT."""
     questions, answers = look.questions, look.answers
     visible = visible_count(look.text)
+    spoken = [(role, words_of(said.lower())) for role, said in look.turns]
+    answered = [words for role, words in spoken if role == "assistant"]
     begins = [yes_or_no(answer) for answer in answers]
     yes, no = begins.count("yes"), begins.count("no")
-    repeats = [share for answer in answers if (share := repetition(answer)) is not None]
+    repeats = [share for words in answered if (share := repetition(words)) is not None]
     return (
         sum(map(len, questions)),
         sum(map(len, answers)),
         sum(len(said) for _, said in look.turns),
-        len(words_of(look.text)),
-        sum(len(words_of(answer)) for answer in answers),
+        sum(len(words) for _, words in spoken),
+        sum(map(len, answered)),
         max((len(said) for _, said in look.turns), default=0),
         min(map(len, questions), default=None),
         min(map(len, answers), default=None),

@@ -36,7 +36,7 @@ class Weights(NamedTuple):
     line_end: float
 
 
-ESTIMATE = Weights(0.99, 0.12, 0.47, 0.66, 1.1, 1.04, 0.24, 1.44)
+ESTIMATE = Weights(0.98, 0.1, 0.48, 0.69, 1.27, 0.93, 0.46, 0.84)
 _WORDS = re.compile(rf"[^\W\d_{HAN}{KANA}]+")
 _HAN, _MARKS, _LINE_ENDS = re.compile(f"[{HAN}{KANA}]"), re.compile(r"(?:[^\w\s]|_)+"), re.compile(r"\n+")
 _DIGIT = re.compile(r"\d")

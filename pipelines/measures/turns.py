@@ -1,6 +1,7 @@
 """What the turns of a conversation say of one another: repeats, leaks, and answers of yes or no."""
 
 import re
+from collections.abc import Sequence
 
 from pipelines.measures.characters import words_of
 from pipelines.measures.sample_look import SampleLook
@@ -11,13 +12,12 @@ QUOTED = 5  # words that an answer must have for its being quoted in the questio
 QUOTED_SHARE = 0.2  # of the question that such an answer must make up: an extract of a page is no leak
 SHOWN = 80  # characters of a leak that are shown
 SHORT = 3  # characters: an answer no longer than this (Yes, B) may stand in an example, too
+PLACEHOLDERS = ("<", "[", "{", "_", "(", "…")  # "Answer: <yours>" states none
 
-# "Answer: red", "The answer is red", "答案：红色";
-# not 'write "Answer: X"', "Short answer:", "Answer: <yours>"
+# "Answer: red", "The answer is red", "答案：红色"; not 'write "Answer: X"'
 _STATED = re.compile(
-    r"""(?<!["'“‘`*\w])"""
-    r"(?:\b(?:(?:the|correct|right|final) ){0,4}answer(?: is)?|(?:正确|标准|最终)?答案(?:是|为)?)"
-    r"(?P<colon>\s?[:：])?\s*(?=[^\s<\[{_(…])",
+    r"""(?<!["'“‘`*])(?:\b(?:(?:the|correct|right|final) ){0,4}answer|(?:正确|标准|最终)?答案)"""
+    r"(?:(?: is|是|为)?\s?(?P<colon>[:：])| is\b|[是为])\s*",
     re.IGNORECASE,
 )
 _ANSWER = re.compile("answer|答案", re.IGNORECASE)
@@ -45,9 +45,8 @@ def yes_or_no(answer: str) -> str | None:
     return "no" if _NO.match(answer) or _NO_ZH.match(answer) else None
 
 
-def repetition(answer: str) -> float | None:
-    """The share of an answer's NGRAM-grams that stood in it before; None for fewer than NGRAM words."""
-    words = words_of(answer.lower())
+def repetition(words: Sequence[str]) -> float | None:
+    """The share of a text's NGRAM-grams that stood in it before; None for fewer than NGRAM words."""
     count = len(words) - NGRAM + 1
     if count < 1:
         return None
@@ -87,15 +86,17 @@ def leak(question: str, answer: str) -> str | None:
 
 
 def _stated(question: str, given: str) -> str | None:
-    statements = list(_STATED.finditer(question)) if _ANSWER.search(question) else []
-    for match in statements[-1:]:  # those before it are examples
-        line, _, later = question[match.end() :].strip().partition("\n")
-        plain = _plain(line)
-        if plain != given and _offers(line):
-            continue
-        same = f"{plain} ".startswith(f"{given} ")
-        if (match["colon"] and not later) or (same and (not later or len(given) > SHORT)):
-            return _shown(match.group() + line)
+    found = list(_STATED.finditer(question)) if _ANSWER.search(question) else []
+    if not found:
+        return None
+    match = ([each for each in found if each["colon"]] or found)[-1]  # those before it are examples
+    line, _, later = question[match.end() :].strip().partition("\n")
+    plain = _plain(line)
+    if not plain or line.startswith(PLACEHOLDERS) or (plain != given and _offers(line)):
+        return None
+    same = f"{plain} ".startswith(f"{given} ")
+    if (match["colon"] and not later) or (same and (not later or len(given) > SHORT)):
+        return _shown(match.group() + line)
     return None
 
 
