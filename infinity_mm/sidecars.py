@@ -60,8 +60,9 @@ class Family(NamedTuple):
 
 
 def family_key(family: Family, settings: dict[str, Any]) -> str:
-    """What a measurement depends on besides its input."""
-    return digest_of([family.name, family.version, settings, installed(family.libraries)])[:16]
+    """What a measurement depends on besides its input. A setting `_x` says where x lies: it is no part."""
+    what = {name: value for name, value in settings.items() if not name.startswith("_")}
+    return digest_of([family.name, family.version, what, installed(family.libraries)])[:16]
 
 
 def installed(names: Iterable[str]) -> dict[str, str]:

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "split": ("infinity_mm.cli.split", "Split a manifest into parts, such as train and validation."),
     "run": ("infinity_mm.cli.run", "Run the stages of a recipe; what is unchanged is skipped."),
     "manifest": ("infinity_mm.cli.manifest", "Show, verify, compare, copy and export manifests."),
+    "report": ("infinity_mm.cli.report", "Write a page about a manifest, or two side by side."),
     "trace": ("infinity_mm.cli.trace", "Tell one sample's whole life."),
     "forget": ("infinity_mm.cli.forget", "Withdraw a sample, a medium or a source."),
     "gc": ("infinity_mm.cli.gc", "Delete what nothing refers to and what was withdrawn."),

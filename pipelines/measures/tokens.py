@@ -72,7 +72,7 @@ def estimated_tokens(text: str) -> float:
 def resolve_tokenizer(text: str) -> dict[str, str]:
     """The settings of the tokens family for a tokenizer.json file, a folder with one, or a hub id.
 
-    `tokenizer`: the path of the file here; `tokenizer_sha256`: its content, on which the counts depend.
+    `_tokenizer`: the path of the file here; `tokenizer_sha256`: its content, on which the counts depend.
     Raises ValueError, in one line with the way out, where there is none.
     """
     path = Path(text)
@@ -86,7 +86,7 @@ def resolve_tokenizer(text: str) -> dict[str, str]:
     elif not path.is_file():
         path = _from_hub(text)
     return {
-        "tokenizer": str(path.resolve()),
+        "_tokenizer": str(path.resolve()),
         "tokenizer_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
 
@@ -108,7 +108,7 @@ def _from_hub(name: str) -> Path:
 
 def open_tokens(settings: dict[str, Any]) -> Callable[[SampleLook], Sequence[Any]]:
     """`settings`: what `resolve_tokenizer` gave, or nothing for the estimate. Raises ValueError."""
-    count = _counter(settings) if settings.get("tokenizer") else estimated_tokens
+    count = _counter(settings) if settings.get("_tokenizer") else estimated_tokens
 
     def tokens(look: SampleLook) -> Sequence[Any]:
         told = sum([count(text) for text in look.answers])
@@ -123,7 +123,7 @@ def _counter(settings: dict[str, Any]) -> Callable[[str], int]:
         from tokenizers import Tokenizer
     except ImportError:
         raise ValueError("counting tokens by a tokenizer needs the library: pip install tokenizers") from None
-    path = Path(settings["tokenizer"])
+    path = Path(settings["_tokenizer"])
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != settings["tokenizer_sha256"]:
         raise ValueError(f"tokenizer {path} has changed since the command began; run it again")

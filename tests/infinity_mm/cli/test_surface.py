@@ -59,6 +59,7 @@ def test_every_command_works_and_its_json_keys_are_frozen(
         *("stage", "manifest", "digest", "in", "media", "measures", "measured_shards", "note")
     }
     assert keys("measure", "--list") == {"measures"}
+    assert keys("report", "raw", "--out", "r.html", *few) == {"stage", "out", "bytes", "manifests", "samples"}
     assert keys("filter", "raw", "--dry-run", *few) == (
         made | {"rules", "measured_shards", "note", "dry_run"}
     ) - {*("name", "manifest", "digest")}

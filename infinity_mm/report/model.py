@@ -1,0 +1,259 @@
+"""What a report says, and nothing of how it is drawn: a `Report` of one manifest, a `Comparison` of two.
+
+Whoever fills it bounds it: some dozens of samples and of examples a rule, distributions already counted.
+Texts may be whole, the page cuts them. Ids and digests are lower-case hex. None means "not known" or "not
+given", never 0. Order is kept: sources, stages, rules and samples are shown as they come.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from infinity_mm.report.distributions import Categories, Distribution, Histogram, Sizes
+from infinity_mm.schema import Turn
+
+Value = str | int | float | bool
+THUMBNAIL_FORMATS = ("jpeg", "png", "webp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thumbnail:
+    """A small picture. `data`: its file's bytes; `format`: jpeg, png or webp; `width`, `height` in pixels."""
+
+    data: bytes
+    format: str
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.format not in THUMBNAIL_FORMATS:
+            raise ValueError(f"format {self.format!r}: a thumbnail is one of {', '.join(THUMBNAIL_FORMATS)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Why a medium cannot be shown. `code`: its class (truncated …); `detail`: what the decoder said."""
+
+    code: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Medium:
+    """A picture or clip of a sample.
+
+    `kind`: image, video or unknown; `name`: as the source had it; `format`: the true one; `width`, `height`
+    in pixels; `length` in bytes; `seconds` of a clip. `thumbnail` is a small picture of it (of a clip: a
+    frame) and None where there is none, then `fault` says why, if there is a reason.
+    """
+
+    media_id: str
+    kind: str
+    name: str | None = None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    length: int | None = None
+    seconds: float | None = None
+    thumbnail: Thumbnail | None = None
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A measure of one sample, in its three states: `value`; neither (not applicable); `error` (failed)."""
+
+    name: str
+    unit: str = ""
+    value: Value | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleCard:
+    """A sample to look at. A part's `media` is an index into `media`; `meta` is JSON text."""
+
+    sample_id: str
+    source: str
+    origin: str
+    turns: Sequence[Turn]
+    media: Sequence[Medium] = ()
+    rejected: Sequence[Turn] | None = None
+    weight: float = 1.0
+    readings: Sequence[Reading] = ()
+    meta: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A sample or record as a rule or a failure saw it.
+
+    `value` and `limit`: what was measured and what is allowed; `question`, `answer`: its first ones, whole or
+    cut; `medium`: the offending picture or clip, None for a rule on text; `others`: other rules it broke;
+    `detail`: what else is to be said, e.g. by the decoder. `sample_id` is None for a record that never
+    became a sample.
+    """
+
+    origin: str
+    source: str
+    sample_id: str | None = None
+    value: Value | None = None
+    limit: Value | None = None
+    question: str = ""
+    answer: str = ""
+    medium: Medium | None = None
+    others: Sequence[str] = ()
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What became of what came in. Raises ValueError if `came = kept + dropped + failed` does not hold."""
+
+    came: int
+    kept: int
+    dropped: int
+    failed: int
+    made: int = 0
+
+    def __post_init__(self) -> None:
+        if self.came != self.kept + self.dropped + self.failed:
+            raise ValueError(f"in = kept + dropped + failed does not hold: {self}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One step of how the manifest came about, and the manifest it made.
+
+    `title` tells stages of one kind apart; `digest` names the manifest made; `names`: the refs to it;
+    `parents`: titles of the stages it read; `sources`: the account of each source; `reasons`: how many each
+    reason took, dropped and failed; `settings`: what was asked, as lines of name and value.
+    """
+
+    title: str
+    kind: str
+    digest: str
+    account: Account
+    names: Sequence[str] = ()
+    parents: Sequence[str] = ()
+    sources: Sequence[tuple[str, Account]] = ()
+    reasons: Sequence[tuple[str, int]] = ()
+    settings: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A rule of a stage and what it did.
+
+    `keep`: the SQL (or the words) of what it keeps; `meaning`: what it drops and why; `alone`: how many it
+    would drop by itself (None: not counted), `in_sequence`: how many it dropped after the rules before it;
+    `failed`: samples whose measure failed; `nearly`: kept samples nearest to the limit.
+    """
+
+    stage: str
+    name: str
+    keep: str
+    meaning: str
+    in_sequence: int
+    alone: int | None = None
+    failed: int = 0
+    dropped: Sequence[Example] = ()
+    nearly: Sequence[Example] = ()
+    distributions: Sequence[Distribution] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where samples come from. `yes`, `no`: how many yes/no questions are answered so (None: not counted)."""
+
+    name: str
+    samples: int
+    licence: str | None = None
+    uri: str | None = None
+    citation: str | None = None
+    yes: int | None = None
+    no: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A class of failures of a stage: its code, what it means, how many, and some of them."""
+
+    stage: str
+    code: str
+    meaning: str
+    count: int
+    examples: Sequence[Example] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A manifest, told.
+
+    `made`: when, as it should read; `bytes`: of all media; `tokens`: of all texts; `weight`: the sum of the
+    samples' weights. `kinds`, `languages`, `formats`, `sizes`, `turns` and `lengths` (token lengths) say what
+    the dataset is; `distributions` are all other measures. `stages`: parents before children, this
+    manifest's last. `notes`: what a reader must know of the report itself (what was drawn by chance, what
+    is not measured); `facts`: further lines of name and value, such as software versions.
+    """
+
+    name: str
+    digest: str
+    provenance: str
+    stage: str
+    samples: int
+    media: int
+    made: str | None = None
+    bytes: int | None = None
+    tokens: int | None = None
+    weight: float | None = None
+    notes: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    sources: Sequence[Source] = ()
+    kinds: Categories | None = None
+    languages: Categories | None = None
+    formats: Categories | None = None
+    sizes: Sizes | None = None
+    turns: Histogram | None = None
+    lengths: Histogram | None = None
+    stages: Sequence[Stage] = ()
+    rules: Sequence[Rule] = ()
+    distributions: Sequence[Distribution] = ()
+    cards: Sequence[SampleCard] = ()
+    failures: Sequence[Failure] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Only:
+    """What one manifest has and the other has not: how many samples, of which sources, and some of them."""
+
+    samples: int
+    sources: Sequence[tuple[str, int]] = ()
+    cards: Sequence[SampleCard] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two manifests side by side. `same`: samples in both with one weight; `reweighted`: with two.
+
+    Histograms of one measure must have the same edges in both, or none. Raises ValueError if they have not.
+    """
+
+    a: Report
+    b: Report
+    same: int
+    reweighted: int
+    only_a: Only
+    only_b: Only
+
+    def __post_init__(self) -> None:
+        edges = {name: list(h.edges) for name, h in histograms(self.a).items()}
+        for name, histogram in histograms(self.b).items():
+            known = edges.get(name)
+            if known and histogram.edges and known != list(histogram.edges):
+                raise ValueError(f"{name}: two histograms can be laid over each other only with equal edges")
+
+
+def histograms(report: Report) -> dict[str, Histogram]:
+    """The histograms of a report that belong to no rule, by the measure's name."""
+    every = [report.turns, report.lengths, *report.distributions]
+    return {d.measured.name: d for d in every if isinstance(d, Histogram)}

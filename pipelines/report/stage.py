@@ -1,0 +1,271 @@
+"""`imm report`: one page about a manifest, or about two side by side.
+
+What is missing of the measures it shows is measured first, and kept like all measures. Counts are of
+everything, examples are few and chosen by their ids, so that the page stays small whatever the size of the
+data. Time: a pass over the sidecars of each measure and each filter; memory: one column of one measure.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from infinity_mm.compare import diff
+from infinity_mm.executor import Report as Progress
+from infinity_mm.executor import Silent
+from infinity_mm.manifest import Manifest
+from infinity_mm.report.distributions import Bar, Categories, Distribution, Histogram, Sizes
+from infinity_mm.report.distributions import Measured as About
+from infinity_mm.report.model import Comparison, Only, Reading, Report, SampleCard, Source
+from infinity_mm.report.page import render
+from infinity_mm.store import Store
+from pipelines.config import MeasuringConfig
+from pipelines.frames import Frames, shard_table
+from pipelines.measure import Files, measure, settings_of
+from pipelines.measures.registry import FAMILIES, measure_of
+from pipelines.report.counting import distributions, sizes
+from pipelines.report.looking import Pictures, cards, chosen_samples, find
+from pipelines.report.rules import rules
+from pipelines.report.stages import failures, names_of, steps, titles_of, told
+from pipelines.values import Column, Values
+
+MOST_CARDS = 12
+MOST_ONLY = 4
+# Shown apart, or of no use in a histogram.
+APART = ("turns", "tokens", "language", "media_format", "media_kind", "media_error", "media_error_detail",
+         "phash", "given_phash", "media_shown_as", "yes_answers", "no_answers", "tag_scores")  # fmt: skip
+ON_CARDS = (
+    "turns", "chars", "tokens", "language", "repetition", "refusal", "loss", "width", "height", "brightness"
+)  # fmt: skip
+
+
+class ReportConfig(MeasuringConfig):
+    """Write a page about one manifest or two."""
+
+    manifests: list[str] = Field(
+        min_length=1,
+        max_length=2,
+        description="Manifest to report on, or two to set side by side: NAME, digest or path.",
+        json_schema_extra={"positional": True},
+    )
+    out: Path = Field(description="HTML file to write.")
+
+
+def run(config: ReportConfig, report: Progress | None = None) -> dict[str, Any]:
+    """Write the page; what it is about."""
+    if config.out.exists() and not config.replace:
+        raise ValueError(f"{config.out} is there already: give --replace to write it anew, or another --out")
+    store = Store.open(config.store)
+    with store.using():
+        manifests = [Manifest.open(store, name) for name in config.manifests]
+        page = render(collect(config, manifests, report)).encode()
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = config.out.with_name(f".{config.out.name}.{os.getpid()}")
+    temporary.write_bytes(page)
+    os.replace(temporary, config.out)
+    return {
+        "stage": "report",
+        "out": str(config.out),
+        "bytes": len(page),
+        "manifests": [m.file for m in manifests],
+        "samples": [m.samples for m in manifests],
+    }
+
+
+def collect(
+    config: ReportConfig, manifests: Sequence[Manifest], report: Progress | None = None
+) -> Report | Comparison:
+    """What the page says of a manifest, or of two."""
+    progress = report or Silent()
+    names = [name for family in FAMILIES.values() for name in family.measures]
+    settings = settings_of(config, names)
+    values = []
+    for manifest in manifests:
+        files, _ = measure(manifest.store, manifest, settings, workers=config.workers, report=report)
+        values.append(Values(manifest, files))
+    pages = [
+        _collect(name, manifest, one, counted, progress)
+        for name, manifest, one, counted in zip(
+            config.manifests, manifests, values, _columns(values, names, progress), strict=True
+        )
+    ]
+    return pages[0] if len(pages) == 1 else _compared(manifests, pages, values)
+
+
+class Told:
+    """What one manifest's columns come to: distributions by measure, and what else needs a column."""
+
+    def __init__(self) -> None:
+        self.distributions: dict[str, Distribution] = {}
+        self.sizes: Sizes | None = None
+        self.sums: dict[str, int] = {}
+
+
+def _columns(values: Sequence[Values], names: Sequence[str], progress: Progress) -> list[Told]:
+    """Every measure's distribution, one measure's columns in memory at a time."""
+    made = [Told() for _ in values]
+    progress.start("count", len(names), "measures")
+    width: list[Column] = []
+    for name in names:
+        columns = [one.column(name) for one in values]
+        for told_of, column, distribution in zip(made, columns, distributions(name, columns), strict=True):
+            told_of.distributions[name] = distribution
+            if name in ("bytes", "tokens"):
+                told_of.sums[name] = int(column.values.sum() or 0)
+        if name == "width":
+            width = columns
+        elif name == "height":
+            for told_of, w, h in zip(made, width, columns, strict=True):
+                told_of.sizes = sizes(w, h)
+        progress.advance()
+    progress.done()
+    return made
+
+
+def _collect(name: str, manifest: Manifest, values: Values, counted: Told, progress: Progress) -> Report:
+    store = manifest.store
+    way = steps(store, manifest)
+    titles, names = titles_of(way), names_of(store)
+    pictures = Pictures(manifest.library())
+    notes = ["Samples, examples and pictures are a few chosen by their ids; every count is of all."]
+    every_rule, every_failure = [], []
+    progress.start("look up examples", len(way), "stages")
+    for step in way:
+        try:
+            ledger = step.ledger()
+        except FileNotFoundError:
+            notes.append(f"{step.title}: its ledger is gone, so its rules and failures are not shown")
+            continue
+        own = Pictures(step.parent.library()) if step.parent else pictures
+        every_rule += rules(step, ledger, own, notes)
+        every_failure += failures(step, ledger, own)
+        progress.advance()
+    progress.done()
+    samples = chosen_samples(manifest, MOST_CARDS)
+    kinds, sources = _kinds_and_sources(manifest, values)
+    found = counted.distributions
+    turns, tokens = found["turns"], found["tokens"]
+    return Report(
+        name=name,
+        digest=manifest.digest,
+        provenance=manifest.provenance,
+        stage=manifest.document["stage"],
+        samples=manifest.samples,
+        media=sum(map(len, values.used.values())),
+        bytes=counted.sums["bytes"],
+        tokens=counted.sums["tokens"],
+        weight=manifest.document["weight"],
+        notes=notes,
+        facts=list(manifest.document["software"].items()),
+        sources=sources,
+        kinds=kinds,
+        languages=_as_categories(found["language"]),
+        formats=_as_categories(found["media_format"]),
+        sizes=counted.sizes,
+        turns=turns if isinstance(turns, Histogram) else None,
+        lengths=tokens if isinstance(tokens, Histogram) else None,
+        stages=[told(step, titles, names) for step in way],
+        rules=every_rule,
+        distributions=[d for n, d in found.items() if n not in APART and d.measured.n + d.measured.failed],
+        cards=cards(manifest, samples, pictures, _readings(manifest, values.files, samples)),
+        failures=every_failure,
+    )
+
+
+def _as_categories(one: Distribution) -> Categories | None:
+    return one if isinstance(one, Categories) else None
+
+
+def _kinds_and_sources(manifest: Manifest, values: Values) -> tuple[Categories, list[Source]]:
+    """Samples with no picture, one, several or a clip; and samples, yes and no of each source."""
+    frames = Frames(manifest, ["source", "media_count", "media_shown_as", "yes_no"], values.files)
+    counted = []
+    for number, rows in enumerate(values.rows):
+        table = shard_table(manifest, number)
+        keep = np.isin(manifest.shards[number].selected.rows, rows)
+        frame = frames.samples(number, table.filter(pl.Series(keep).to_arrow()), rows)
+        kind = (
+            pl.when(pl.col("media_shown_as").str.contains("v")).then(pl.lit("video"))
+            .when(pl.col("media_count").is_null()).then(pl.lit("text only"))
+            .when(pl.col("media_count") == 1).then(pl.lit("one picture"))
+            .otherwise(pl.lit("several pictures"))
+        )  # fmt: skip
+        counted.append(frame.group_by("source", kind.alias("kind"), "yes_no").len())
+        manifest.release(number)
+    if not counted:
+        return Categories(measured=About(name="kinds", n=0), bars=[]), []
+    table_ = pl.concat(counted)
+    by_kind = table_.group_by("kind").agg(pl.col("len").sum()).sort(["len", "kind"], descending=[True, False])
+    bars = [Bar(label=k, count=n) for k, n in by_kind.iter_rows()]
+    by_source = (
+        table_.group_by("source")
+        .agg(
+            pl.col("len").sum().alias("samples"),
+            pl.col("len").filter(pl.col("yes_no") == "yes").sum().alias("yes"),
+            pl.col("len").filter(pl.col("yes_no") == "no").sum().alias("no"),
+        )
+        .sort(["samples", "source"], descending=[True, False])
+    )
+    about = manifest.document["sources"]
+    sources = [
+        Source(
+            name=name,
+            samples=samples,
+            yes=yes,
+            no=no,
+            **{k: about.get(name, {}).get(k) for k in ("licence", "uri", "citation")},
+        )
+        for name, samples, yes, no in by_source.iter_rows()
+    ]
+    return Categories(measured=About(name="kinds", n=sum(b.count for b in bars)), bars=bars), sources
+
+
+def _readings(manifest: Manifest, files: Files, samples: Sequence[Any]) -> dict[bytes, list[Reading]]:
+    """The measures shown on the cards of samples; of media those of the first."""
+    wanted = {s.sample_id for s in samples}
+    frames = Frames(manifest, ON_CARDS, files)
+    found: dict[bytes, list[Reading]] = {}
+    for number, shard in enumerate(manifest.shards):
+        table = shard_table(manifest, number)
+        ids = table.column("sample_id").to_pylist()
+        places = np.array([i for i, one in enumerate(ids) if one in wanted], np.int64)
+        if len(places):
+            part = table.take(pl.Series(places).to_arrow())
+            of_samples = frames.samples(number, part, shard.selected.rows[places])
+            uses = frames.uses(part, of_samples)
+            first = uses.frame[np.searchsorted(uses.owners, np.arange(len(places)))]
+            both = pl.concat([of_samples, first], how="horizontal")
+            for row, identity in zip(
+                both.iter_rows(named=True), part.column("sample_id").to_pylist(), strict=True
+            ):
+                found[identity] = [
+                    Reading(name=n, unit=measure_of(n).unit, value=row[n])
+                    for n in ON_CARDS
+                    if row[n] is not None
+                ]
+        manifest.release(number)
+    return found
+
+
+def _compared(manifests: Sequence[Manifest], pages: Sequence[Report], values: Sequence[Values]) -> Comparison:
+    found = diff(*manifests)
+    only = []
+    for manifest, one, side in zip(manifests, values, ("a", "b"), strict=True):
+        told_of = found[f"only_in_{side}"]
+        samples = list(find(manifest, map(bytes.fromhex, told_of["first"][:MOST_ONLY])).values())
+        shown: list[SampleCard] = cards(
+            manifest, samples, Pictures(manifest.library()), _readings(manifest, one.files, samples)
+        )
+        only.append(Only(samples=told_of["samples"], sources=list(told_of["sources"].items()), cards=shown))
+    return Comparison(
+        a=pages[0],
+        b=pages[1],
+        same=found["same"],
+        reweighted=found["weight_changed"]["samples"],
+        only_a=only[0],
+        only_b=only[1],
+    )
