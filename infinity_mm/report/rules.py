@@ -14,12 +14,14 @@ SQL_TEXT = 600  # most characters of an expression
 
 
 def rules(every: Sequence[Rule]) -> Html:
-    """A table of all rules, then each by itself."""
+    """A table of all rules, then each by itself that dropped something or has a limit to look at."""
     if not every:
         return empty("No stage of this manifest has rules.")
     rows = [
         (
-            tag("a", said(rule.name, NAME_TEXT), href=f"#rule-{number}"),
+            tag("a", said(rule.name, NAME_TEXT), href=f"#rule-{number}")
+            if _has_more(rule)
+            else said(rule.name, NAME_TEXT),
             said(rule.stage, NAME_TEXT),
             tag("code", said(rule.keep, SQL_TEXT)),
             "–" if rule.alone is None else f"{rule.alone:,}",
@@ -31,8 +33,13 @@ def rules(every: Sequence[Rule]) -> Html:
     heads = ("Rule", "Stage", "Keeps", "Drops alone", "Dropped in turn", "Failed")
     return join(
         table(heads, rows, numbers=(3, 4, 5), wide=(2,)),
-        [_rule(rule, number) for number, rule in enumerate(every, 1)],
+        [_rule(rule, number) for number, rule in enumerate(every, 1) if _has_more(rule)],
     )
+
+
+def _has_more(rule: Rule) -> bool:
+    """Whether there is more to see of a rule than its line of the table."""
+    return bool(rule.in_sequence or rule.failed or rule.nearly or rule.distributions)
 
 
 def _rule(rule: Rule, number: int) -> Html:

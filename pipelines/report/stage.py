@@ -30,7 +30,7 @@ from pipelines.measures.registry import FAMILIES, measure_of
 from pipelines.report.counting import distributions, sizes
 from pipelines.report.looking import Pictures, cards, chosen_samples, find
 from pipelines.report.rules import rules
-from pipelines.report.stages import failures, names_of, steps, titles_of, told
+from pipelines.report.stages import failures, merged, names_of, steps, titles_of, told
 from pipelines.values import Column, Values
 
 MOST_CARDS = 12
@@ -168,7 +168,7 @@ def _collect(name: str, manifest: Manifest, values: Values, counted: Told, progr
         sizes=counted.sizes,
         turns=turns if isinstance(turns, Histogram) else None,
         lengths=tokens if isinstance(tokens, Histogram) else None,
-        stages=[told(step, titles, names) for step in way],
+        stages=merged([told(step, titles, names) for step in way]),
         rules=every_rule,
         distributions=[d for n, d in found.items() if n not in APART and d.measured.n + d.measured.failed],
         cards=cards(manifest, samples, pictures, _readings(manifest, values.files, samples)),

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from pipelines.ingest.look import MEDIA_REASONS
 from pipelines.report.looking import Pictures, chosen, find, first_words, ids_of
 
 MOST_FAILURES = 6  # examples of a class
+MOST_INGESTS = 6  # from more on they are told as one
 NOT_GIVEN: tuple[Any, ...] = (None, [], {}, False, "")
 
 
@@ -79,6 +81,41 @@ def told(step: Step, titles: Mapping[str, str], names: Mapping[str, list[str]]) 
             (k, _setting(v)) for k, v in document["config"].items() if v not in (None, [], {}, False, "")
         ],
     )
+
+
+def merged(stages: Sequence[Stage]) -> list[Stage]:
+    """The same stages, but many ingests as one: a mix of thirty sources is no funnel of thirty bars."""
+    first = [stage for stage in stages if stage.kind == "ingest"]
+    if len(first) <= MOST_INGESTS:
+        return list(stages)
+    title = f"ingest → {len(first)} manifests"
+    sources: dict[str, list[Account]] = {}
+    reasons: Counter[str] = Counter()
+    for stage in first:
+        for name, account in stage.sources:
+            sources.setdefault(name, []).append(account)
+        reasons.update(dict(stage.reasons))
+    one = Stage(
+        title=title,
+        kind="ingest",
+        digest=", ".join(stage.digest[:8] for stage in first),
+        names=[name for stage in first for name in stage.names],
+        account=_sum([stage.account for stage in first]),
+        sources=[(name, _sum(accounts)) for name, accounts in sources.items()],
+        reasons=sorted(reasons.items(), key=lambda item: (-item[1], item[0])),
+    )
+    gone = {stage.title for stage in first}
+    rest = [
+        replace(s, parents=list(dict.fromkeys(title if p in gone else p for p in s.parents)))
+        for s in stages
+        if s.title not in gone
+    ]
+    return [one, *rest]
+
+
+def _sum(accounts: Sequence[Account]) -> Account:
+    fields = ("came", "kept", "dropped", "failed", "made")
+    return Account(**{name: sum(getattr(a, name) for a in accounts) for name in fields})
 
 
 def _account(counts: Mapping[str, int]) -> Account:

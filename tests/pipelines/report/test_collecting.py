@@ -16,6 +16,8 @@ from infinity_mm.report.model import Comparison, Report
 from infinity_mm.withdraw import forget
 from pipelines.filter import FilterConfig
 from pipelines.filter import run as run_filter
+from pipelines.mix import MixConfig
+from pipelines.mix import run as run_mix
 from pipelines.report.counting import edges_of, histogram
 from pipelines.report.stage import ReportConfig, collect, run
 
@@ -213,3 +215,13 @@ def test_a_picture_with_a_clip(ingest: Ingest, dataset: Dataset, shared_data: Pa
     assert thumbnail is not None
     assert max(thumbnail.width, thumbnail.height) == 176
     assert card.media[0].seconds
+
+
+def test_many_ingests_are_told_as_one(ingest: Ingest, dataset: Dataset) -> None:
+    for i in range(8):
+        files = {"a.jpg": jpeg(i)}
+        manifest = ingest(dataset([record("a.jpg", f"{i}?")] * 2, files, name=f"d{i}"), out=f"m{i}")
+    mixed = run_mix(MixConfig(store=manifest.store.url, manifests=[f"m{i}" for i in range(8)], out="mixed"))
+    first, second = told(Manifest.open(manifest.store, mixed["manifest"])).stages
+    assert (first.kind, first.account.came, first.account.kept, len(first.sources)) == ("ingest", 16, 8, 1)
+    assert (second.parents, second.account.came) == ([first.title], 8)
