@@ -153,13 +153,11 @@ def verify(
 
 def _files(store: Store, document: dict[str, Any]) -> Iterator[str]:
     """Everything but sample shards and media that the document names by its digest."""
-    entries = [p for m in document["media"] for p in m["parts"]]
-    entries += [*document["sidecars"], document["ledger"]]
-    for entry in entries:
+    for entry in [p for m in document["media"] for p in m["parts"]]:
         wrong = check_file(store, entry)
         if wrong:
             yield wrong
-    for entry in document["origins"]:
+    for entry in [*document["origins"], *document["sidecars"], document["ledger"]]:
         try:
             check_shard(store, entry)
         except ManifestError as error:

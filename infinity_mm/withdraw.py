@@ -2,9 +2,10 @@
 
 `gc` deletes (1) files that no named manifest or its ancestors stand on, (2) finished pieces of runs, and
 (3) the bytes of what was withdrawn: a medium's bytes become zeros in place (holes, where the file system
-has them, so that the disk is free), a sample's row loses its turns, names and meta, and a medium that only
-withdrawn samples show is withdrawn with them. Offsets, row numbers
-and every manifest's digest stand; `tombstones/redacted-*` keeps the new sha256 of a shard it changed.
+has them, so that the disk is free), a sample's row loses its turns, names and meta, its measures and what a
+ledger quotes of it go (`infinity_mm.redaction`), and a medium that only withdrawn samples show is withdrawn
+with them. Offsets, row numbers and every manifest's digest stand; `tombstones/redacted-*` keeps the new
+sha256 of a file it changed.
 """
 
 import json
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 from infinity_mm.columns import among, id_rows, media_of
 from infinity_mm.manifest import Manifest, read_redacted
 from infinity_mm.media.shards import Shard
+from infinity_mm.redaction import redact_rows, telling_rows
 from infinity_mm.schema import SAMPLES
 from infinity_mm.store import Store, file_digest
 from infinity_mm.tombstones import read_tombstones, write_tombstone
@@ -97,6 +99,7 @@ def gc(store: Store, *, dry_run: bool = False) -> dict[str, Any]:
         orphaned = _orphaned(store, live)
         media = list(_withdrawn_media(store, live, orphaned))
         samples = list(_withdrawn_samples(store, live))
+        measures = list(telling_rows(store, live, orphaned))
         if not dry_run:
             if orphaned:
                 write_tombstone(store, "medium", [m.hex() for m in orphaned], ORPHANED)
@@ -104,6 +107,8 @@ def gc(store: Store, *, dry_run: bool = False) -> dict[str, Any]:
                 store.delete(name)
             for digest, rows in media:
                 _zero(store, digest, rows)
+            for name, rows in measures:
+                redact_rows(store, name, rows)
             for name, rows in samples:
                 _redact(store, name, rows)
         return {
@@ -113,6 +118,7 @@ def gc(store: Store, *, dry_run: bool = False) -> dict[str, Any]:
             "bytes_freed": freed,
             "media_erased": sum(len(rows) for _, rows in media),
             "samples_erased": sum(len(rows) for _, rows in samples),
+            "measures_erased": sum(len(rows) for _, rows in measures),
         }
 
 

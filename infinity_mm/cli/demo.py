@@ -52,15 +52,20 @@ def run(config: DemoConfig, progress: Progress) -> dict[str, Any]:
         f"(recall {found['recall']:.3f}), {found['wrong']} sound samples lost "
         f"(precision {found['precision']:.3f}).\n"
     )
+    print("Rules are SQL over measures, and measures are there already: nothing is decoded again.")
+    _imm("filter", "sound", "--recipe", "documents", "--out", "good", "--store", store)
+    print("One page, without a network: what the data is, what each rule dropped and what it nearly dropped.")
+    _imm("report", "good", "--out", out / "good.html", "--store", store)
     print("Split it so that no picture is in both parts, and weigh the training part.")
-    _imm("split", "sound", "--out", "set", "--part", "train=0.9", "--part", "val=0.1", "--store", store)
+    _imm("split", "good", "--out", "set", "--part", "train=0.9", "--part", "val=0.1", "--store", store)
     _imm("mix", "set-train=2", "--out", "train", "--store", store)
     print("Check every byte, and take it out for a trainer.")
     _imm("manifest", "verify", "train", "--media", "--store", store)
     _imm("manifest", "export", "train", "--format", "webdataset", "--to", out / "tars", "--store", store)
     print("What became of one sample that was dropped?")
     _imm("trace", found["dropped_id"], "--store", store)
-    return {**found, "store": str(store), "tars": str(out / "tars"), "truth": str(scenes / "truth.jsonl")}
+    made = {"store": store, "tars": out / "tars", "page": out / "good.html", "truth": scenes / "truth.jsonl"}
+    return {**found, **{name: str(path) for name, path in made.items()}}
 
 
 def _empty(out: Path) -> None:
@@ -129,14 +134,16 @@ def show(result: Mapping[str, Any]) -> str:
     why = ", ".join(f"{reason} {count}" for reason, count in result["reasons"].items())
     return "\n".join(
         [
-            f"Made: {store}, with the manifests raw, sound, set-train, set-val and train;",
+            f"Made: {store}, with the manifests raw, sound, good, set-train, set-val and train;",
+            f"      {result['page']}, the report: open it in a browser;",
             f"      {result['tars']}, the training part as WebDataset tars.",
-            f"Dropped: {sum(result['reasons'].values())} of {result['records']} records: {why}.",
+            f"Dropped at first: {sum(result['reasons'].values())} of {result['records']} records: {why}.",
             f"The truth of every record is in {result['truth']}.",
             "Next:",
             f"  imm manifest show train --store {store}",
             f"  imm manifest diff raw sound --store {store}",
-            f"  imm filter raw --allow wrong_format --out lenient --store {store}   # decodes nothing again",
+            f"  imm measure good --store {store}",
+            f"  imm filter sound --where 'tokens <= 60' --dry-run --store {store}   # decodes nothing again",
             "  imm ingest YOUR.json --out mine --licence … --mode reference",
         ]
     )

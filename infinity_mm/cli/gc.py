@@ -31,7 +31,8 @@ def show(result: Mapping[str, Any]) -> str:
         f"{verb} {result['files_deleted']:,} files no named manifest needs and {result['pieces_deleted']:,} "
         f"pieces of finished runs: {result['bytes_freed']:,} bytes\n"
         f"{verb} the bytes of {result['media_erased']:,} withdrawn media and the text of "
-        f"{result['samples_erased']:,} withdrawn samples"
+        f"{result['samples_erased']:,} withdrawn samples, and {result['measures_erased']:,} rows of their "
+        "measures and ledgers"
     )
 
 

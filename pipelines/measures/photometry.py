@@ -26,8 +26,9 @@ SEEN = {
     "sharpness": Measure(
         F32, "levels²", "variance of the Laplacian of luma: low if blurred", "Pech-Pacheco et al. 2000"
     ),
+    "acuity": Measure(F32, "", "sharpness over the variance of luma: low if blurred, whatever the contrast"),
     "colourfulness": Measure(F32, "", "M3: 0 is gray, 109 extremely colourful", "Hasler, Süsstrunk 2003"),
-    "uniformity": Measure(F32, "share", "most of the picture within 8 gray levels; 1 for one tone"),
+    "uniformity": Measure(F32, "share", "pixels of one tone, within 8 levels of each channel; 1 if blank"),
     "text_like": Measure(F32, "share", "area that looks like lines of text"),
     "chart_like": Measure(F32, "share", "area that looks drawn or printed, text aside"),
     "phash": Measure(pa.uint64(), "64 bits", "perceptual hash, bits as in imagehash", "Zauner 2010"),

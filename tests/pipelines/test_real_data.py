@@ -142,3 +142,12 @@ def test_out_and_back(whole: Whole, tmp_path: Path, format: Any) -> None:
 def test_all_of_it_verifies(whole: Whole) -> None:
     found = verify(whole.store, "all", media=True, workers=2)
     assert found["ok"], found["problems"]
+
+
+def test_no_good_chart_or_page_is_lost_by_the_recipe_for_documents(whole: Whole) -> None:
+    config = FilterConfig(store=whole.store.url, manifest="sound", out="documents", recipe="documents")
+    made = Manifest.open(whole.store, run_filter(config)["manifest"])
+    lost = Counter(row["source"] for row in ledger(made))
+    # faint drawings of 64 pixels, and four questions of one word to a model
+    assert set(lost) <= {"easy_vqa", "nd_images4", "llamafactory"}, lost
+    assert lost["easy_vqa"] <= 0.03 * 1911

@@ -1,0 +1,88 @@
+"""What `imm gc` erases of withdrawn samples and media besides their bytes and text: their measures, and what
+ledgers say of them. A measure may quote: the words of a refusal, a leaked answer, a field of meta.
+
+A file is written again under its name, with the rows' values empty; `tombstones/redacted-*` keeps its new
+sha256, so that manifests that name it still verify.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from infinity_mm.columns import among, id_rows
+from infinity_mm.manifest import read_redacted
+from infinity_mm.store import Store, file_digest, read_table
+from infinity_mm.tombstones import read_tombstones
+
+SAID = ("value", "detail")  # what a ledger quotes of a sample
+WITHDRAWN = "withdrawn: imm forget named it"
+
+
+def telling_rows(store: Store, live: set[str], orphaned: set[bytes]) -> Iterator[tuple[str, np.ndarray]]:
+    """Sidecars and ledgers among the live files, and their rows that say something of what is withdrawn.
+
+    `orphaned`: media that are withdrawn with the samples that show them.
+    """
+    ids, sources = read_tombstones(store)
+    if not (ids or sources or orphaned):
+        return
+    gone = {name: _withdrawn_ids(store, name, ids, sources) for name in live if name.startswith("samples/")}
+    every = frozenset().union(ids, *gone.values())
+    for name in sorted(live):
+        if name.startswith("ledgers/"):
+            yield from _telling(store, name, every, SAID)
+        elif name.startswith("sidecars/"):
+            of_samples = gone.get(f"samples/{os.path.basename(name)[:64]}.arrow")
+            yield from _telling(store, name, ids | orphaned if of_samples is None else of_samples, None)
+
+
+def _withdrawn_ids(
+    store: Store, name: str, ids: frozenset[bytes], sources: frozenset[str]
+) -> frozenset[bytes]:
+    """The samples of a shard that are withdrawn by themselves or with their source."""
+    table = store.open_arrow(name).read_all().select(["sample_id", "source"])
+    mask = among(id_rows(table.column("sample_id")), ids)
+    mask |= pc.is_in(table.column("source"), value_set=pa.array(sorted(sources), pa.string())).to_numpy()
+    return frozenset(table.column("sample_id").filter(pa.array(mask)).to_pylist())
+
+
+def _telling(
+    store: Store, name: str, ids: frozenset[bytes], columns: tuple[str, ...] | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    if not ids:
+        return
+    table = read_table(store, name)
+    named = pc.is_in(table.column(0), value_set=pa.array(sorted(ids), table.schema[0].type))
+    said = [pc.is_valid(table.column(c)) for c in columns or table.column_names[1:-1]]
+    rows = np.flatnonzero(np.asarray(named) & np.logical_or.reduce([np.asarray(s) for s in said]))
+    if len(rows):
+        yield name, rows
+
+
+def redact_rows(store: Store, name: str, rows: np.ndarray) -> None:
+    """Write a sidecar or ledger again without what some rows say; the note first, in case of a crash."""
+    table = read_table(store, name)
+    keep = np.ones(table.num_rows, bool)
+    keep[rows] = False
+    mask = pa.array(keep)
+    ledger = name.startswith("ledgers/")
+    for i, field in enumerate(table.schema):
+        if field.name in SAID if ledger else 0 < i < len(table.schema) - 1:
+            column = pc.if_else(mask, table.column(i), pa.scalar(None, field.type))
+        elif field.name == "error" and not ledger:
+            column = pc.if_else(mask, table.column(i), pa.scalar(WITHDRAWN))
+        else:
+            continue
+        table = table.set_column(i, field, column)
+    with store.scratch() as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+        file = {"sha256": file_digest(temporary), "bytes": os.path.getsize(temporary)}
+        before = read_redacted(store, name)
+        entry = {"files": [*before["files"], file], "ids": before["ids"]}
+        store.write(f"tombstones/redacted-{os.path.basename(name)}.json", json.dumps(entry).encode())
+        store.publish(temporary, name)
