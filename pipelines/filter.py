@@ -199,7 +199,7 @@ def _recorded_rules(rules: list[Compiled], accounts: list[Account]) -> list[dict
 
 def _remarks(rules: list[Compiled], accounts: list[Account], samples: int) -> list[str]:
     """What a user should hear of rules that do everything or nothing."""
-    said = []
+    said, idle = [], []
     for rule, account in zip(rules, accounts, strict=True):
         name, reads = rule.rule.name, ", ".join(n for n in rule.reads if n not in DERIVED)
         if samples and account.alone + account.undecided == samples:
@@ -212,7 +212,9 @@ def _remarks(rules: list[Compiled], accounts: list[Account], samples: int) -> li
         elif samples and account.not_applicable == samples:
             said.append(f"rule {name} drops nothing: no sample has {reads} ({rule.rule.keep})")
         else:
-            said.append(f"rule {name} drops nothing ({rule.rule.keep})")
+            idle.append(f"{name} ({rule.rule.keep})")
+    if idle:
+        said.append(f"drops nothing: {', '.join(idle)}")
     return said
 
 

@@ -1,4 +1,4 @@
-"""The README shows what the commands print."""
+"""The README and the documents show what the commands print."""
 
 import os
 import re
@@ -11,13 +11,14 @@ from infinity_mm.cli import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-BLOCKS = re.findall(r"```console\n(.*?)```", README.read_text(), re.DOTALL)
+TEXTS = [README, ROOT / "docs/rules.md"]
 
 
-def commands() -> list[tuple[str, list[str]]]:
-    """Each command of the console blocks, with the output shown under it."""
+def commands(text: Path) -> list[tuple[str, list[str]]]:
+    """Each command of a text's console blocks, with the output shown under it."""
     found: list[tuple[str, list[str]]] = []
-    for line in "".join(BLOCKS).splitlines():
+    blocks = re.findall(r"```console\n(.*?)```", text.read_text(), re.DOTALL)
+    for line in "".join(blocks).splitlines():
         if line.startswith("$ imm "):
             found.append((line[6:], []))
         else:
@@ -39,12 +40,13 @@ def matches(shown: list[str], printed: list[str]) -> bool:
     return bool(printed) and line_matches(shown[0], printed[0]) and matches(shown[1:], printed[1:])
 
 
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.name)
 def test_console_blocks_are_true(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert len(commands()) >= 10
-    for command, shown in commands():
+    assert len(commands(text)) >= 7
+    for command, shown in commands(text):
         assert main(shlex.split(command)) == 0, command
         printed = capsys.readouterr().out.rstrip("\n").splitlines()
         assert matches(shown, printed), f"$ imm {command}\n" + "\n".join(printed)
