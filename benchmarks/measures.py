@@ -1,7 +1,7 @@
 """Media measures: their speed against the decode nobody can avoid, and what they are worth on real pictures.
 
-    python benchmarks/measures.py                          speed, documents, text, hashes: about two minutes
-    python benchmarks/measures.py --only documents         one of speed, documents, text, hashes, peers
+    python benchmarks/measures.py                          all but peers: about two minutes
+    python benchmarks/measures.py --only documents         one of speed, documents, text, hashes, blur, peers
     python benchmarks/measures.py --peers /path/to/python  cleanvision too, from an interpreter that has it
 
 speed      strict full RGB decode (simplejpeg, Pillow for PNG), scaled decode, scaled decode and all measures
@@ -9,9 +9,10 @@ documents  the rule text_like >= A or chart_like >= B: its limits chosen on one 
            precision and recall on the other
 text       text_like against the area of the lines that SROIE's annotators boxed
 hashes     Hamming distances between phash on the scaled decode and imagehash.phash on the full one
+blur       acuity of pictures as they are and blurred by Gaussians of a share of their shorter side
 peers      ranks and decisions of cleanvision on photographs: as they are, darkened, bleached, blurred, dulled
 
-Pictures are those of ../shared/data; one process, BLAS on one thread as in the workers.
+Pictures are those of ../shared/data; one process, with the environment that workers have.
 """
 
 import argparse
@@ -20,18 +21,18 @@ import io
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when numpy is imported
-
 import numpy as np
 import simplejpeg
 from PIL import Image, ImageFilter
 
+from infinity_mm.executor import WORKER_ENVIRONMENT
 from infinity_mm.media.decode import decode_image
 from infinity_mm.media.photometry import MIN_SIDE, Photometry, photometry
 
@@ -69,7 +70,7 @@ def pictures() -> list[dict]:
 
 
 def measured(data: bytes) -> Photometry:
-    return photometry(decode_image(data, min_side=MIN_SIDE).pixels)
+    return photometry(decode_image(data, min_side=MIN_SIDE, channels=4).pixels)
 
 
 def full_decode(data: bytes) -> np.ndarray:
@@ -81,10 +82,9 @@ def full_decode(data: bytes) -> np.ndarray:
 def speed(rows: list[dict]) -> None:
     works: dict[str, Callable[[bytes], object]] = {
         "floor": full_decode,
-        "scaled": lambda data: decode_image(data, min_side=MIN_SIDE),
+        "scaled": lambda data: decode_image(data, min_side=MIN_SIDE, channels=4),
         "all": measured,
     }
-    bytearray(30 << 20)  # glibc keeps what is freed from here on; else every picture pays for fresh pages
     print(
         f"milliseconds a picture, each file's best of {ROUNDS}; ratio: images a second of ours to the floor's"
     )
@@ -134,7 +134,7 @@ def print_speed(name: str, line: np.ndarray) -> None:
 
 def documents(rows: list[dict]) -> None:
     rows = [row for row in rows if row["source"] in DOCUMENTS + PHOTOGRAPHS]
-    found = np.array([measured(row["data"])[8:10] for row in rows])
+    found = np.array([(m.text_like, m.chart_like) for m in (measured(row["data"]) for row in rows)])
     source = np.array([row["source"] for row in rows])
     truth = np.isin(source, DOCUMENTS)
     held_out = np.array([crc32(row["path"].encode()) % 2 == 1 for row in rows])
@@ -193,6 +193,24 @@ def hashes(rows: list[dict]) -> None:
         print(f"{len(distances)} {name}: distance to imagehash.phash: files {counts}")
 
 
+def blur(rows: list[dict]) -> None:
+    for name, sources in (("photographs", PHOTOGRAPHS), ("documents", DOCUMENTS)):
+        some = [row for row in rows if row["source"] in sources][::4]
+        for share in (0.0, 0.01, 0.02, 0.06, 0.1):
+            found = []
+            for row in some:
+                image = Image.fromarray(decode_image(row["data"], min_side=MIN_SIDE).pixels)
+                image = image.filter(ImageFilter.GaussianBlur(share * min(image.size)))
+                found.append(photometry(np.asarray(image)).acuity)
+            values = [value for value in found if value is not None]
+            shown = "/".join(f"{v:.4f}" for v in np.percentile(values, (0, 5, 50, 95, 100)))
+            missing = len(found) - len(values)
+            print(
+                f"{name} blurred by {share:4.0%}: acuity least/5/50/95 %/most {shown} of {len(values)},"
+                f" not applicable {missing}"
+            )
+
+
 def ranks(values: np.ndarray) -> np.ndarray:
     """Ranks from 0, equal values sharing their mean."""
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
@@ -249,6 +267,7 @@ def peers(rows: list[dict], python: str) -> None:
     truth = kind_of[part] == "as they are"
     for name, score in (
         ("sharpness", value["sharpness"]),
+        ("acuity", np.array([one.acuity or 0.0 for one in ours])),
         ("blurry_score", np.array(theirs["blurry_score"])),
     ):
         order = ranks(score[part])
@@ -258,11 +277,13 @@ def peers(rows: list[dict], python: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", choices=("speed", "documents", "text", "hashes", "peers"))
+    parser.add_argument("--only", choices=("speed", "documents", "text", "hashes", "blur", "peers"))
     parser.add_argument("--peers", metavar="PYTHON", help="an interpreter with cleanvision")
     options = parser.parse_args()
+    if not WORKER_ENVIRONMENT.items() <= os.environ.items():  # read when a process starts
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | WORKER_ENVIRONMENT)
     rows = pictures()
-    for work in (speed, documents, text, hashes):
+    for work in (speed, documents, text, hashes, blur):
         if options.only in (None, work.__name__):
             print(f"== {work.__name__}")
             work(rows)

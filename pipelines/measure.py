@@ -29,7 +29,7 @@ from pipelines.measures.sample_look import SampleLook
 from pipelines.measures.tokens import resolve_tokenizer
 
 SAMPLE_BATCH = 1024
-PIECES = {"media": 512, "samples": 8192}  # rows of a piece
+PIECES = {"media": 128, "samples": 8192}  # rows of a piece
 FAILURES = (ArithmeticError, LookupError, OSError, MemoryError, RecursionError)
 
 Settings = dict[str, dict[str, Any]]  # by family

@@ -5,6 +5,7 @@ inflating for PNG. Memory is the decoded picture, at most `max_pixels`, checked 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -24,7 +25,7 @@ _NO_FILE = {"empty": "empty", "zero": "zeroed", "html": "html"}
 class Decoded:
     """One decoded picture, the first frame of an animated one."""
 
-    pixels: np.ndarray  # uint8 [height, width, 3] RGB, upright; smaller where `min_side` allowed it
+    pixels: np.ndarray  # uint8 [height, width, channels], upright; smaller where `min_side` allowed it
     width: int  # of the whole picture as stored, before the EXIF rotation: what `probe` says
     height: int
     frames: int
@@ -36,21 +37,28 @@ class Decoded:
 
 
 def decode_image(
-    data: bytes | memoryview, *, max_pixels: int = DEFAULT_MAX_PIXELS, min_side: int | None = None
+    data: bytes | memoryview,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    min_side: int | None = None,
+    channels: Literal[3, 4] = 3,
 ) -> Decoded:
     """Decodes strictly; raises MediaError for anything damaged, oversized, or no picture at all.
 
     With `min_side` the picture may come smaller by a power of two, its shorter side no shorter than that: by
     its DCT where it is a JPEG, by averages of its pixels where not. The verdict stays the same. All frames of
     an animation are decoded, up to pillow.MAX_FRAMES of them and pillow.MAX_FRAME_PIXELS pixels.
+
+    Three `channels` are RGB, contiguous and writable. Four are RGBX, the last of no meaning: what decoders
+    have without another copy, and perhaps read-only.
     """
     try:
         found, raw, width, height = _accept(data, max_pixels)
         if found.format == "jpeg":
-            pixels, mode, turned = jpeg.decode(raw, min_side)
+            pixels, mode, turned = jpeg.decode(raw, min_side, channels)
             loaded = pillow.Loaded(pixels, mode, 1, 1, False, turned, False)
         else:
-            loaded = pillow.load(raw, found.format, width * height, max_pixels, True, min_side)
+            loaded = pillow.load(raw, found.format, width * height, max_pixels, channels, min_side)
         assert loaded.pixels is not None
         pixels = loaded.pixels if loaded.upright else upright(loaded.pixels, loaded.orientation)
     except Exception as error:  # decoders raise at will on damaged data; every one of these is a verdict
@@ -75,7 +83,7 @@ def check_image(data: bytes | memoryview, *, max_pixels: int = DEFAULT_MAX_PIXEL
         if found.format == "jpeg":
             jpeg.check(raw)
         else:
-            pillow.load(raw, found.format, width * height, max_pixels, False)
+            pillow.load(raw, found.format, width * height, max_pixels, 0)
     except Exception as error:  # as above
         return _translate(error)
     return None

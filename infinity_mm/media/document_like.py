@@ -44,24 +44,20 @@ def document_like(luma: np.ndarray) -> DocumentLike:
     if min(luma.shape) < _CELL:
         luma = np.pad(luma, [(0, max(0, _CELL - side)) for side in luma.shape], mode="edge")
     down, across = luma.shape[0] // _CELL, luma.shape[1] // _CELL
-    rows = np.ascontiguousarray(luma[: down * _CELL : 2, : across * _CELL])
+    cells = luma[: down * _CELL : 2, : across * _CELL].reshape(down, _CELL // 2, across, _CELL)
+    samples = cells.transpose(1, 3, 0, 2).reshape(_SAMPLES, -1)  # row by row of a cell, for each cell
 
-    extremes = np.empty((2, *rows.shape), np.uint8)  # of the values and of what they lack of 255: two maxima
-    extremes[0] = rows
-    np.invert(rows, out=extremes[1])
-    extremes = np.maximum.reduce(extremes.reshape(2, down, 4, -1), axis=2)
-    for _ in range(3):
-        extremes = np.maximum(extremes[..., ::2], extremes[..., 1::2])
-    high, low = extremes[0].astype(np.int32), 255 - extremes[1].astype(np.int32)
-
-    sums = np.zeros((3, *rows.shape), np.uint16)  # of the values, of their squares, of strokes
-    sums[0] = rows
-    np.multiply(sums[0], sums[0], out=sums[1])
-    beside = np.maximum(rows[:, 1:], rows[:, :-1])
-    beside -= np.minimum(rows[:, 1:], rows[:, :-1])
-    np.greater_equal(beside, _STEP, out=sums[2, :, :-1], casting="unsafe")
-    columns = np.add.reduce(sums.reshape(3, down, 4, -1), axis=2, dtype=np.int32)
-    total, squares, strokes = np.einsum("abcd->abc", columns.reshape(3, down, across, _CELL))
+    low, high = (each.reduce(samples, axis=0).astype(np.int32) for each in (np.minimum, np.maximum))
+    total = np.add.reduce(samples, axis=0, dtype=np.uint16).astype(np.int32)
+    squared = samples.astype(np.uint16)
+    squared *= squared
+    squares = np.add.reduce(squared, axis=0, dtype=np.int32)
+    steps = np.empty((_CELL // 2, _CELL, down * across), bool)  # to the right
+    columns = samples.reshape(steps.shape)
+    steps[:, :-1] = _differ(columns[:, 1:], columns[:, :-1])
+    steps[:, -1, :-1] = _differ(columns[:, 0, 1:], columns[:, -1, :-1])  # to the cell beside
+    steps[:, -1, across - 1 :: across] = False
+    strokes = np.add.reduce(steps.reshape(samples.shape).view(np.uint8), axis=0, dtype=np.uint8)
 
     span = high - low
     variance = _SAMPLES * squares - total * total
@@ -72,3 +68,10 @@ def document_like(luma: np.ndarray) -> DocumentLike:
     text = int(np.count_nonzero(drawn & (strokes >= _STROKES)))
     drawnness = found / max(1, span.size - plain)
     return DocumentLike(drawnness * text / span.size, drawnness * (found - text + plain) / span.size)
+
+
+def _differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Where uint8 values lie a stroke's step apart or more."""
+    apart = np.maximum(one, other)
+    apart -= np.minimum(one, other)
+    return np.greater_equal(apart, _STEP)

@@ -33,12 +33,10 @@ def phash(luma: np.ndarray) -> PHash:
     means nothing: a picture of one colour has no frequency but its mean, and all such pictures hash alike.
     """
     height, width = luma.shape
-    down, across = _lowest(height), _lowest(width).T
-    waves = np.zeros((_LOW, _LOW))
+    down, across, gray = _lowest(height), _lowest(width).T, luma.astype(np.float32)
     columns = max(1, _AT_ONCE // height)
-    for left in range(0, width, columns):
-        part = slice(left, left + columns)
-        waves += down @ luma[:, part].astype(np.float32) @ across[part]
+    parts = [down @ gray[:, left : left + columns] for left in range(0, width, columns)]
+    waves = (np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]) @ across
     steps = np.rint(waves.reshape(-1) / _STEP).astype(np.int64)
     distance = 2 * steps - _twice_median(steps)
     bits = int.from_bytes(np.packbits(distance > 0).tobytes(), "big")
@@ -47,7 +45,9 @@ def phash(luma: np.ndarray) -> PHash:
 
 def _twice_median(values: np.ndarray) -> int:
     """Of 64 integers, so an integer too; `np.median` takes five times as long."""
-    return int(np.partition(values, (31, 32))[31:33].sum())
+    ordered = values.copy()
+    ordered.sort()
+    return int(ordered[31] + ordered[32])
 
 
 @lru_cache(maxsize=512)

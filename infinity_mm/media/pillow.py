@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image, ImageFile
 
 from infinity_mm.media.errors import MediaError
@@ -38,7 +39,7 @@ _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The first frame, RGB uint8 [height, width, 3] (None where a check needs none), and its facts."""
+    """The first frame, uint8 [height, width, 3 or 4] (None where a check needs none), and its facts."""
 
     pixels: np.ndarray | None
     mode: str
@@ -50,12 +51,13 @@ class Loaded:
 
 
 def load(
-    raw: bytes, form: str, pixels: int, max_pixels: int, want_pixels: bool, min_side: int | None = None
+    raw: bytes, form: str, pixels: int, max_pixels: int, channels: int, min_side: int | None = None
 ) -> Loaded:
     """Decodes all frames up to the caps; raises MediaError, or what Pillow raises.
 
-    `pixels` is how many the header announces, at most `max_pixels`. With `min_side` the first frame may come
-    smaller by a power of two, its shorter side no shorter than that.
+    `pixels` is how many the header announces, at most `max_pixels`. `channels` is 3 for RGB, 4 for RGBX, 0
+    where none are wanted. With `min_side` the first frame may come smaller by a power of two, its shorter
+    side no shorter than that.
     """
     if form not in _PLUGINS:
         raise MediaError("unsupported", f"no decoder for {form}")
@@ -72,9 +74,16 @@ def load(
         _check_size(image, max_pixels)  # a GIF's canvas grows with its first frame
         alpha = image.has_transparency_data
         factor = halvings(image.width, image.height, min_side)
-        first = to_rgb(image, factor) if want_pixels or image.mode in _MAY_NOT_CONVERT else None
+        flat = _opaque(image, factor) if channels or image.mode in _MAY_NOT_CONVERT else image
+        first = None
+        if channels == 3:
+            first = np.array(flat.convert("RGB") if flat.mode == "RGBX" else flat)
+        elif channels == 4:
+            first = shared(flat)
         turned = orientation(whole.exif or image.info.get("exif") or b"")
         frames = int(whole.frames or getattr(image, "n_frames", 1) or 1)
+        if frames > 1 and channels == 4:
+            first = np.array(first)  # the next frame may be decoded in its place
         checked = _check_frames(image, frames, max_pixels)
     return Loaded(first, mode, frames, checked, alpha, turned, form == "tiff")
 
@@ -99,8 +108,29 @@ def _check_frames(image: Image.Image, frames: int, max_pixels: int) -> int:
     return done
 
 
-def to_rgb(image: Image.Image, factor: int = 1) -> np.ndarray:
-    """uint8 [height, width, 3], C-contiguous and writable: alpha over white, 16 bits to 8 by v / 257.
+def shared(image: Image.Image) -> np.ndarray:
+    """uint8 [height, width] of an image in L, [height, width, 4] of one in RGB, RGBX or RGBA; read-only.
+
+    It is Pillow's own memory, in which those three have four bytes a pixel, and nothing is copied; but for
+    large images, which Pillow keeps in several blocks.
+    """
+    try:
+        column = pa.array(image)
+    except ValueError:
+        return np.asarray(image.convert("RGBX") if image.mode == "RGB" else image)
+    if image.mode == "L":
+        return np.asarray(column).reshape(image.height, image.width)
+    return np.asarray(column.values).reshape(image.height, image.width, 4)
+
+
+def from_rgbx(pixels: np.ndarray) -> Image.Image:
+    """The image of contiguous pixels uint8 [height, width, 4], whose memory it shares."""
+    height, width, _ = pixels.shape
+    return Image.frombuffer("RGBX", (width, height), pixels, "raw", "RGBX", 0, 1)
+
+
+def _opaque(image: Image.Image, factor: int) -> Image.Image:
+    """The image in RGB or RGBX: alpha over white, 16 bits to 8 by v / 257.
 
     Each pixel is the mean of `factor` by `factor` of the image, fewer at its right and bottom edge.
     """
@@ -110,13 +140,17 @@ def to_rgb(image: Image.Image, factor: int = 1) -> np.ndarray:
         raise MediaError("unsupported", "floating-point samples have no agreed white")
     if image.has_transparency_data:
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-        alpha = rgba.getchannel("A")
-        if np.asarray(alpha).min() < 255:
+        pixels = shared(rgba)
+        if np.bitwise_and.reduce(pixels.view(np.uint32), axis=None).tobytes()[3] == 255:
+            image = from_rgbx(pixels)
+        else:
             image = Image.new("RGB", rgba.size, (255, 255, 255))
-            image.paste(rgba, mask=alpha)
-    if image.mode != "RGB":
+            image.paste(rgba, mask=rgba.getchannel("A"))
+    if image.mode not in ("L", "RGB", "RGBX"):
         image = image.convert("RGB")
-    return np.array(image if factor == 1 else image.reduce(factor))
+    if factor > 1:
+        image = image.reduce(factor)
+    return image.convert("RGB") if image.mode == "L" else image
 
 
 def _sixteen_bits(image: Image.Image) -> np.ndarray:

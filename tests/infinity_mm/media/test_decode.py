@@ -106,6 +106,22 @@ def test_pixels_are_those_of_pillow(name: str) -> None:
     assert found.has_alpha == (mode.endswith("A") or "keyed" in name or "translucent" in name)
     assert check_image(GOOD[name]) is None
     assert np.array_equal(decode_image(memoryview(GOOD[name])).pixels, found.pixels)
+    padded = decode_image(GOOD[name], channels=4).pixels
+    assert padded.shape == (60, 80, 4) and padded.dtype == np.uint8 and padded.flags.c_contiguous
+    assert np.array_equal(padded[:, :, :3], found.pixels)
+    small = decode_image(GOOD[name], channels=4, min_side=30).pixels
+    assert small.shape == (30, 40, 4)
+    assert np.array_equal(small[:, :, :3], decode_image(GOOD[name], min_side=30).pixels)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_pictures_that_pillow_keeps_in_several_blocks(mode: str) -> None:
+    image = Image.linear_gradient("L").resize((2_100, 2_100)).convert(mode)
+    data = encode(image, "BMP" if mode == "RGB" else "PNG", compress_level=0)
+    for channels in (3, 4):
+        pixels = decode_image(data, channels=channels).pixels
+        assert pixels.shape == (2_100, 2_100, channels)
+        assert np.array_equal(pixels[::50, ::50, 1], np.asarray(image)[::50, ::50, 1])
 
 
 def test_a_clear_pixel_is_white_and_an_opaque_one_itself() -> None:
@@ -151,6 +167,7 @@ def test_pixels_come_upright(form: str, turned: int) -> None:
     options = {"quality": 100} if form in ("JPEG", "AVIF") else {"lossless": True} if form == "WEBP" else {}
     data = encode(PICTURE, form, exif=exif, **options)
     found = decode_image(data)
+    assert np.array_equal(decode_image(data, channels=4).pixels[:, :, :3], found.pixels)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
     assert found.pixels.shape == expected.shape
     assert np.abs(found.pixels.astype(int) - expected).max() <= 3
@@ -165,6 +182,7 @@ def test_all_frames_are_decoded_and_the_first_returned(form: str) -> None:
     found = decode_image(data)
     assert (found.frames, found.frames_checked) == (3, 3)
     assert np.array_equal(found.pixels, by_pillow(data))
+    assert np.array_equal(decode_image(data, channels=4).pixels[:, :, :3], found.pixels)
 
 
 def test_a_later_frame_that_does_not_decode_is_found() -> None:
@@ -262,6 +280,7 @@ BAD = {
     "jpeg, 12 bits": ("unsupported", BASELINE[: AT_SIZE - 1] + b"\x0c" + BASELINE[AT_SIZE:]),
     "jpeg, lossless": ("unsupported", BASELINE.replace(b"\xff\xc0", b"\xff\xc3", 1)),
     "jpeg, endless scans": ("bomb", BASELINE[:-2] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 300 + b"\xff\xd9"),
+    "jpeg, endless odd scans": ("bomb", BASELINE[:-2] + b"\0" + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 300),
     "png, cut in the header": ("truncated", PNG[:20]),
     "png, cut": ("truncated", PNG[: len(PNG) // 2]),
     "png, no IEND": ("truncated", PNG[:-12]),

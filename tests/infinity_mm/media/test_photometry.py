@@ -44,20 +44,63 @@ def luma_of(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).convert("L")).astype(np.float64)
 
 
-@pytest.mark.parametrize("pixels", [noise(40, 60), scene(90, 120), scene(130, 250)])
-def test_tones_are_those_of_the_plain_formulas(pixels: np.ndarray) -> None:
-    found, luma = photometry(pixels), luma_of(pixels)
+@pytest.mark.parametrize(
+    "pixels, step",
+    [
+        (noise(40, 60), 1),
+        (scene(90, 120), 1),
+        (scene(130, 250), 7),
+        (scene(140, 245), 3),
+        (noise(220, 300), 13),
+    ],
+)
+def test_tones_and_colours_are_those_of_the_plain_formulas(pixels: np.ndarray, step: int) -> None:
+    found = photometry(pixels)
+    luma, colours = luma_of(pixels).reshape(-1)[::step], pixels.reshape(-1, 3)[::step].astype(np.float64)
     assert found.brightness == pytest.approx(luma.mean() / 255)
     assert found.contrast == pytest.approx(luma.std() / 255)
     for value, share in ((found.brightness_p5, 0.05), (found.brightness_p99, 0.99)):
         assert (luma <= value * 255 + 0.5).mean() >= share > (luma <= value * 255 - 0.5).mean()
-    runs = [((luma >= low) & (luma < low + 8)).mean() for low in range(-7, 256)]
-    assert found.uniformity == pytest.approx(max(runs))
+    shares = [
+        max(((channel >= low) & (channel < low + 8)).mean() for low in range(-7, 256))
+        for channel in colours.T
+    ]
+    assert found.uniformity == pytest.approx(min(shares))
+    red, green, blue = colours.T
+    reds, yellows = red - green, (red + green) / 2 - blue  # Hasler and Suesstrunk
+    expected = np.hypot(reds.std(), yellows.std()) + 0.3 * np.hypot(reds.mean(), yellows.mean())
+    assert found.colourfulness == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("height, width", [(128, 128), (200, 210), (224, 224), (255, 231), (60, 2_000)])
+def test_no_line_is_missed(height: int, width: int) -> None:
+    for place in range(0, min(height, width), 9):
+        for line in (np.s_[place], np.s_[:, place]):
+            pixels = plain((255, 255, 255), height, width)
+            pixels[line] = 0
+            expected = (pixels == 0).mean()
+            assert 1 - photometry(pixels).uniformity == pytest.approx(expected, rel=0.35)
+
+
+@pytest.mark.parametrize("height, width", [(90, 70), (200, 260), (300, 400), (5, 5_000)])
+def test_a_fourth_channel_is_ignored(height: int, width: int) -> None:
+    pixels = noise(height, width)
+    padded = np.dstack([pixels, noise(height, width, seed=1)[:, :, :1]])
+    assert photometry(padded) == photometry(pixels)
+    assert photometry(padded[::-1]) == photometry(pixels[::-1].copy())
+
+
+def test_a_shape_that_differs_in_hue_alone_is_not_blank() -> None:
+    pixels = plain((214, 64, 70))
+    pixels[10:30, 10:30] = (60, 140, 82)
+    assert np.ptp(luma_of(pixels)) <= 3
+    assert photometry(pixels).uniformity == pytest.approx(1 - 400 / 2000)
+    assert photometry(pixels).entropy < 1
 
 
 def test_entropy_is_that_of_scikit_image() -> None:
     measure = pytest.importorskip("skimage.measure")
-    for pixels in (noise(50, 70), scene(140, 200), plain((9, 9, 9))):
+    for pixels in (noise(50, 70), scene(90, 120), plain((9, 9, 9))):
         expected = measure.shannon_entropy(luma_of(pixels).astype(np.uint8))
         assert photometry(pixels).entropy == pytest.approx(expected, abs=1e-9)
 
@@ -66,7 +109,8 @@ def test_entropy_is_that_of_scikit_image() -> None:
 def test_sharpness_is_that_of_opencv(pixels: np.ndarray) -> None:
     cv2 = pytest.importorskip("cv2")
     edges = cv2.Laplacian(luma_of(pixels).astype(np.uint8), cv2.CV_64F)[1:-1, 1:-1]
-    assert photometry(pixels).sharpness == pytest.approx(edges.var(), rel=1e-5)
+    assert photometry(pixels).sharpness == pytest.approx((edges[::2] ** 2).mean(), rel=1e-5)
+    assert len(edges) < 3 or photometry(pixels).sharpness == pytest.approx(edges.var(), rel=0.1)
 
 
 def test_blur_lowers_sharpness_and_nothing_else_much() -> None:
@@ -78,13 +122,28 @@ def test_blur_lowers_sharpness_and_nothing_else_much() -> None:
     assert blurred.colourfulness == pytest.approx(sharp.colourfulness, rel=0.05)
 
 
-@pytest.mark.parametrize("height, width, step", [(60, 90, 1), (127, 90, 1), (128, 140, 2), (201, 255, 2)])
-def test_colourfulness_is_that_of_the_paper(height: int, width: int, step: int) -> None:
-    pixels = scene(height, width)
-    red, green, blue = np.moveaxis(pixels[:: step * step, ::step].astype(np.float64), 2, 0)
-    reds, yellows = red - green, (red + green) / 2 - blue
-    expected = np.hypot(reds.std(), yellows.std()) + 0.3 * np.hypot(reds.mean(), yellows.mean())
-    assert photometry(pixels).colourfulness == pytest.approx(expected, rel=1e-5)
+@pytest.mark.parametrize("pixels", [scene(200, 300), scene(128, 131), noise(60, 80), noise(150, 200)])
+def test_blur_lowers_acuity_and_contrast_leaves_it(pixels: np.ndarray) -> None:
+    cv2 = pytest.importorskip("cv2")
+    sharp = photometry(pixels)
+    assert sharp.acuity is not None
+    assert sharp.acuity == pytest.approx(sharp.sharpness / (255 * sharp.contrast) ** 2)
+    for factor in (0.5, 0.25):
+        dull = (128 + factor * (pixels.astype(np.float64) - 128)).round().astype(np.uint8)
+        assert photometry(dull).acuity == pytest.approx(sharp.acuity, rel=0.03)
+    acuity = sharp.acuity
+    for sigma in (0.7, 1.5, 3):
+        blurred = photometry(cv2.GaussianBlur(pixels, (0, 0), sigma)).acuity
+        assert blurred is not None and blurred < acuity
+        acuity = blurred
+
+
+def test_without_contrast_acuity_does_not_apply() -> None:
+    pixels = plain((100, 100, 100))
+    pixels[::2] += 1
+    assert photometry(pixels).acuity is None
+    pixels[::2] += 1
+    assert photometry(pixels).acuity == pytest.approx(16)
 
 
 def test_gray_has_no_colour_and_one_colour_no_spread() -> None:
@@ -97,6 +156,7 @@ def test_gray_has_no_colour_and_one_colour_no_spread() -> None:
 def test_a_blank_picture_is_known_as_blank(colour: tuple[int, int, int], height: int, width: int) -> None:
     found = photometry(plain(colour, height, width))
     assert found.uniformity == 1 and found.contrast == found.entropy == found.sharpness == 0
+    assert found.acuity is None
     assert found.text_like == found.chart_like == found.phash_margin == 0
     assert found.brightness == pytest.approx(found.brightness_p5) == pytest.approx(found.brightness_p99)
 
@@ -114,29 +174,31 @@ def test_the_working_picture_is_halved_until_its_shorter_side_is_below_256() -> 
         *((1, 700, (1, 700)), (100, 20_000, (13, 2_500)), (20_000, 100, (2_500, 13)), (2, 2, (2, 2))),
     ):
         halved = working_picture(np.zeros((height, width, 3), np.uint8))
-        assert halved.shape[:2] == expected
+        assert (halved.height, halved.width) == expected
     pixels = noise(512, 520)
-    expected = pixels.reshape(128, 4, 130, 4, 3).mean((1, 3))
-    assert np.abs(working_picture(pixels) - expected).max() <= 0.51
+    means = pixels.reshape(128, 4, 130, 4, 3).mean((1, 3))
+    assert np.abs(np.asarray(working_picture(pixels)) - means).max() <= 0.51
 
 
 @settings(max_examples=60)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.integers(1, 255))
 def test_every_measure_is_finite_and_in_range(height: int, width: int, seed: int, levels: int) -> None:
     found = photometry(noise(height, width, seed) // levels * levels)
-    assert all(type(value) is (int if name == "phash" else float) for name, value in found._asdict().items())
-    assert all(math.isfinite(value) for value in found)
+    values = {name: value for name, value in found._asdict().items() if value is not None}
+    assert len(values) == len(found) - (found.acuity is None)
+    assert all(type(value) is (int if name == "phash" else float) for name, value in values.items())
+    assert all(math.isfinite(value) for value in values.values())
     shares = ("brightness", "brightness_p5", "brightness_p99", "uniformity", "text_like", "chart_like")
     assert all(0 <= getattr(found, name) <= 1 for name in shares)
     assert 0 <= found.contrast <= 0.5 and 0 <= found.entropy <= 8
-    assert min(found.sharpness, found.colourfulness, found.phash_margin) >= 0
+    assert min(found.sharpness, found.acuity or 0, found.colourfulness, found.phash_margin) >= 0
     assert 0 <= found.phash < 1 << 64
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (1, 500), (500, 1), (2, 7), (100, 20_000)])
 def test_odd_shapes_are_measured(height: int, width: int) -> None:
     found = photometry(noise(height, width))
-    assert all(math.isfinite(value) for value in found)
+    assert all(value is None or math.isfinite(value) for value in found)
     assert found == photometry(noise(height, width))
 
 
@@ -149,6 +211,7 @@ def assert_alike(one: Photometry, other: Photometry, sharpness: float) -> None:
     assert other.entropy == pytest.approx(one.entropy, abs=0.3)
     assert other.colourfulness == pytest.approx(one.colourfulness, rel=0.03)
     assert other.sharpness == pytest.approx(one.sharpness, rel=sharpness)
+    assert other.acuity == pytest.approx(one.acuity, rel=sharpness)
     assert (one.phash ^ other.phash).bit_count() <= 2
     assert other.phash_margin == pytest.approx(one.phash_margin, rel=0.05)
 
