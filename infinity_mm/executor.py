@@ -126,7 +126,7 @@ WORKER_ENVIRONMENT = {
 def _context(step: Step) -> Any:
     """Workers are forked from a server that has imported what the step needs and has no threads yet."""
     context = mp.get_context("forkserver")
-    # pyarrow imports pandas, where it is installed, as it makes its first array: once here, not once a worker.
+    # pyarrow imports pandas, where that is installed, with its first array: once here, not once a worker.
     context.set_forkserver_preload([step.open.__module__, "pandas"])
     missing = {k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ}
     os.environ.update(missing)

@@ -63,20 +63,21 @@ class AccountError(AssertionError):
 
 
 class Ledger:
-    """Open, `kept`/`made`/`add` in input order, then `close`."""
+    """Open, `kept`/`made`/`add` in input order, then `close`. Without `keep_rows` it only counts."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, keep_rows: bool = True) -> None:
+        self.store, self._keep_rows = store, keep_rows
         self.counts: Counter[str] = Counter({"in": 0, "kept": 0, "dropped": 0, "failed": 0, "made": 0})
         self.reasons: Counter[str] = Counter()
         self.sources: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._rows: list[Row] = []
         self._written = 0
         self._stack = ExitStack()
-        self._temporary = self._stack.enter_context(store.scratch())
-        self._writer = self._stack.enter_context(
-            pq.ParquetWriter(self._temporary, LEDGER, compression="zstd")
-        )
+        if keep_rows:
+            self._temporary = self._stack.enter_context(store.scratch())
+            self._writer = self._stack.enter_context(
+                pq.ParquetWriter(self._temporary, LEDGER, compression="zstd")
+            )
 
     def __enter__(self) -> "Ledger":
         return self
@@ -124,7 +125,7 @@ class Ledger:
         self._write(pa.table(arrays, schema=LEDGER))
 
     def _write(self, table: pa.Table) -> None:
-        if table.num_rows:
+        if table.num_rows and self._keep_rows:
             self._writer.write_table(table, row_group_size=GROUP_ROWS)
             self._written += table.num_rows
 

@@ -17,6 +17,7 @@ import platform
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -308,8 +309,9 @@ class Manifest:
                 f"{entry['bytes']}: truncated or overwritten"
             )
 
-    @property
+    @cached_property
     def withdrawn(self) -> Withdrawn:
+        """What is withdrawn, as of when it is first asked: one command sees one state."""
         return read_tombstones(self.store)
 
     def library(self) -> Library:

@@ -19,7 +19,7 @@ from infinity_mm.manifest import read_redacted
 from infinity_mm.store import Store, file_digest, read_table
 from infinity_mm.tombstones import read_tombstones
 
-SAID = ("value", "detail")  # what a ledger quotes of a sample
+SAID = ("value", "limit", "detail")  # what a ledger quotes of a sample
 WITHDRAWN = "withdrawn: imm forget named it"
 
 
@@ -35,10 +35,10 @@ def telling_rows(store: Store, live: set[str], orphaned: set[bytes]) -> Iterator
     every = frozenset().union(ids, *gone.values())
     for name in sorted(live):
         if name.startswith("ledgers/"):
-            yield from _telling(store, name, every, SAID)
+            yield from _of_ledger(store, name, every, sources)
         elif name.startswith("sidecars/"):
             of_samples = gone.get(f"samples/{os.path.basename(name)[:64]}.arrow")
-            yield from _telling(store, name, ids | orphaned if of_samples is None else of_samples, None)
+            yield from _of_sidecar(store, name, ids | orphaned if of_samples is None else of_samples)
 
 
 def _withdrawn_ids(
@@ -51,15 +51,31 @@ def _withdrawn_ids(
     return frozenset(table.column("sample_id").filter(pa.array(mask)).to_pylist())
 
 
-def _telling(
-    store: Store, name: str, ids: frozenset[bytes], columns: tuple[str, ...] | None
+def _of_ledger(
+    store: Store, name: str, ids: frozenset[bytes], sources: frozenset[str]
 ) -> Iterator[tuple[str, np.ndarray]]:
+    """The rows of a ledger on these samples, or on records of these sources, that quote something."""
+    table = read_table(store, name, ["sample_id", "source", *SAID])
+    named = pc.or_(_is_in(table, "sample_id", ids), _is_in(table, "source", sources))
+    yield from _some(name, named, [pc.is_valid(table.column(column)) for column in SAID])
+
+
+def _of_sidecar(store: Store, name: str, ids: frozenset[bytes]) -> Iterator[tuple[str, np.ndarray]]:
+    """The rows of a sidecar on these samples or media that have a value, or an error that may quote one."""
     if not ids:
         return
     table = read_table(store, name)
-    named = pc.is_in(table.column(0), value_set=pa.array(sorted(ids), table.schema[0].type))
-    said = [pc.is_valid(table.column(c)) for c in columns or table.column_names[1:-1]]
-    rows = np.flatnonzero(np.asarray(named) & np.logical_or.reduce([np.asarray(s) for s in said]))
+    said = [pc.is_valid(column) for column in table.columns[1:-1]]
+    said.append(pc.fill_null(pc.not_equal(table.column("error"), WITHDRAWN), False))
+    yield from _some(name, _is_in(table, table.column_names[0], ids), said)
+
+
+def _is_in(table: pa.Table, column: str, values: frozenset[bytes] | frozenset[str]) -> pa.ChunkedArray:
+    return pc.is_in(table.column(column), value_set=pa.array(sorted(values), table.schema.field(column).type))
+
+
+def _some(name: str, named: pa.ChunkedArray, said: list[pa.ChunkedArray]) -> Iterator[tuple[str, np.ndarray]]:
+    rows = np.flatnonzero(np.asarray(named) & np.logical_or.reduce([np.asarray(one) for one in said]))
     if len(rows):
         yield name, rows
 
@@ -80,7 +96,7 @@ def redact_rows(store: Store, name: str, rows: np.ndarray) -> None:
             continue
         table = table.set_column(i, field, column)
     with store.scratch() as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         file = {"sha256": file_digest(temporary), "bytes": os.path.getsize(temporary)}
         before = read_redacted(store, name)
         entry = {"files": [*before["files"], file], "ids": before["ids"]}

@@ -95,7 +95,7 @@ def write_sidecar(store: Store, name: str, table: pa.Table) -> str:
     if gone:
         name = name.replace(".parquet", f".without-{hashlib.sha256(b''.join(gone)).hexdigest()[:12]}.parquet")
     with store.scratch() as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         store.publish(temporary, name)
     return name
 

@@ -321,8 +321,17 @@ def read_table(store: Store, name: str, columns: list[str] | None = None) -> pa.
 
             # Read ahead by threads, a file may still be in use when the interpreter ends.
             with store.open_file(name) as file:
-                return pq.read_table(file, columns=columns, use_threads=False, pre_buffer=False)
+                return pq.read_table(
+                    file,
+                    columns=columns,
+                    use_threads=False,
+                    pre_buffer=False,
+                    page_checksum_verification=True,
+                )
         table = store.open_arrow(name).read_all()
         return table if columns is None else table.select(columns)
-    except (pa.ArrowInvalid, io.UnsupportedOperation) as error:
-        raise ValueError(f"{store.url}/{name} is damaged: {error}") from None
+    except (pa.ArrowInvalid, OSError, io.UnsupportedOperation) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        advice = "; delete it, and it is measured again" if name.startswith("sidecars/") else ""
+        raise ValueError(f"{store.url}/{name} is damaged: {' '.join(str(error).split())}{advice}") from None

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from infinity_mm.executor import Report
@@ -21,10 +20,11 @@ from infinity_mm.store import Store
 from pipelines.config import MeasuringConfig
 from pipelines.frames import COLUMNS
 from pipelines.judge import Account, Judge, ledger_table
-from pipelines.measure import measure, settings_of
+from pipelines.measure import measure, recorded_settings, settings_of
 from pipelines.measures.registry import DERIVED, FAMILIES
-from pipelines.rules import BUILT_IN, Compiled, Rule, RuleError, compiled, parse_rule, roots
+from pipelines.rules import BUILT_IN, Compiled, Rule, RuleError, check_name, compiled, parse_rule, roots
 from pipelines.selection import Verdict, select
+from pipelines.yaml_file import load
 
 RECIPES = Path(__file__).parent / "recipes"
 RECIPE_KEYS = ("rules", "allow", "max_pixels", "tokenizer", "seed")
@@ -47,10 +47,15 @@ class FilterConfig(MeasuringConfig):
     )
     out: str | None = Field(None, description="NAME of the manifest made; left out with --dry-run.")
     where: list[str] = Field(
-        [], description="Rule: SQL over measures that holds for what is kept, or NAME: SQL (repeatable)."
+        [],
+        description="Rule: SQL over measures that holds for what is kept, or NAME: SQL (repeatable). "
+        "A measure that does not apply passes; quantiles are over all that comes in; "
+        "a recipe's rule of that name is replaced.",
     )
-    recipe: str | None = Field(
-        None, description="YAML file of rules, or a recipe that ships (infinity_mm, strict, documents …)."
+    recipe: list[str] = Field(
+        [],
+        description="YAML file of rules, or one that ships (repeatable): "
+        "balanced, documents, infinity_mm, strict.",
     )
     rules: dict[str, RuleText] = Field(
         {}, description="Rules by name.", json_schema_extra={"recipe_only": True}
@@ -70,7 +75,9 @@ class FilterConfig(MeasuringConfig):
         if not isinstance(values, dict):
             return values
         values = dict(values)
-        recipe = read_recipe(str(values["recipe"])) if values.get("recipe") else {}
+        named = values.get("recipe") or []
+        values["recipe"] = [named] if isinstance(named, str) else named
+        recipe = _joined([read_recipe(name) for name in values["recipe"]])
         rules = {**recipe.get("rules", {}), **(values.get("rules") or {})}
         values["rules"] = {k: {"keep": v} if isinstance(v, str) else v for k, v in rules.items()}
         values["allow"] = list(dict.fromkeys([*recipe.get("allow", []), *(values.get("allow") or [])]))
@@ -87,18 +94,38 @@ class FilterConfig(MeasuringConfig):
         """All rules in order: built in, of the recipe, of `where`. Raises RuleError."""
         rules = {**BUILT_IN}
         for name, text in self.rules.items():
+            check_name(name)
             if name in BUILT_IN:
                 raise RuleError(f"rule {name!r} is built in: allow it, and give yours another name")
             rules[name] = Rule(name, text.keep, text.meaning)
+        given: set[str] = set()
         for text_given in self.where:
             rule = parse_rule(text_given, set(rules))
-            if rule.name in rules:
+            if rule.name in given or rule.name in BUILT_IN:
                 raise RuleError(f"two rules are named {rule.name!r}: give `NAME: EXPR` another name")
-            rules[rule.name] = rule
+            given.add(rule.name)
+            former = rules.get(rule.name, rule)  # a recipe's rule, with another limit
+            rules[rule.name] = rule._replace(meaning=former.meaning)
         for name in self.allow:
             if name not in rules:
                 raise RuleError(f"no rule {name!r}: the rules are {', '.join(rules)}")
         return [compiled(rule) for name, rule in rules.items() if name not in self.allow]
+
+
+def _joined(recipes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several recipes as one. Raises ValueError where two say different things of one name."""
+    whole: dict[str, Any] = {"rules": {}, "allow": []}
+    for recipe in recipes:
+        options = {k: v for k, v in recipe.items() if k not in ("rules", "allow")}
+        for what, into in ((recipe.get("rules", {}), whole["rules"]), (options, whole)):
+            for name, value in what.items():
+                if into.get(name, value) != value:
+                    raise ValueError(
+                        f"two recipes say different things of {name!r}: write one recipe of both"
+                    )
+                into[name] = value
+        whole["allow"] += recipe.get("allow", [])
+    return whole
 
 
 def shipped_recipes() -> list[str]:
@@ -112,15 +139,11 @@ def read_recipe(name: str) -> dict[str, Any]:
     if not path.is_file() and (RECIPES / f"{name}.yaml").exists():
         path = RECIPES / f"{name}.yaml"
     try:
-        recipe = yaml.safe_load(path.read_text())
+        recipe = load(path)
     except FileNotFoundError:
         raise ValueError(
             f"no recipe {name!r}: give a YAML file, or one that ships: {', '.join(shipped_recipes())}"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"recipe {path} can't be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from None
     if isinstance(recipe, dict) and "stages" in recipe:
         raise ValueError(f"recipe {path} is of stages: give it to `imm run`")
     if not isinstance(recipe, dict) or not isinstance(recipe.get("rules", {}), dict):
@@ -128,6 +151,12 @@ def read_recipe(name: str) -> dict[str, Any]:
     unknown = sorted(set(recipe) - set(RECIPE_KEYS))
     if unknown:
         raise ValueError(f"recipe {path}: unknown {unknown[0]!r}; a recipe has {', '.join(RECIPE_KEYS)}")
+    allow = recipe.get("allow", [])
+    if not isinstance(allow, list) or not all(isinstance(rule, str) for rule in allow):
+        raise ValueError(f"recipe {path}: `allow` is a list of names of rules, such as [wrong_format]")
+    for rule, text in recipe.get("rules", {}).items():
+        if not isinstance(rule, str) or not isinstance(text, str | dict):
+            raise ValueError(f"recipe {path}: rule {rule!r} has no SQL: write NAME: SQL, or keep and meaning")
     return recipe
 
 
@@ -137,7 +166,7 @@ def run(config: FilterConfig, report: Report | None = None) -> dict[str, Any]:
     if config.out is not None and not config.dry_run:
         name_is_free(store, config.out, config.replace, "filter", config.recorded())
     rules = config.compiled()
-    with store.using(), Ledger(store) as ledger:
+    with store.using(), Ledger(store, keep_rows=not config.dry_run) as ledger:
         manifest = Manifest.open(store, config.manifest)
         settings = settings_of(config, list(roots(rules)))
         files, measured = measure(store, manifest, settings, workers=config.workers, report=report)
@@ -178,7 +207,7 @@ def run(config: FilterConfig, report: Report | None = None) -> dict[str, Any]:
             ],
             name=config.out,
             replace=config.replace,
-            extra={"rules": result["rules"]},
+            extra={"rules": result["rules"], "measures": recorded_settings(settings)},
         )
         return {**result, "name": config.out, **made.reference()}
 
@@ -201,18 +230,19 @@ def _remarks(rules: list[Compiled], accounts: list[Account], samples: int) -> li
     """What a user should hear of rules that do everything or nothing."""
     said, idle = [], []
     for rule, account in zip(rules, accounts, strict=True):
-        name, reads = rule.rule.name, ", ".join(n for n in rule.reads if n not in DERIVED)
+        name, keep = rule.rule.name, " ".join(rule.rule.keep.split())
+        reads = ", ".join(n for n in rule.reads if n not in DERIVED)
         if samples and account.alone + account.undecided == samples:
-            what = (
-                "drops every sample" if account.alone == samples else "keeps no sample: its measures failed"
-            )
-            said.append(f"rule {name} {what} ({rule.rule.keep})")
+            what = "drops every sample"
+            if account.undecided:
+                what = f"keeps no sample: it drops {account.alone:,}, and its measures failed for the others"
+            said.append(f"rule {name} {what} ({keep})")
         elif name in BUILT_IN or account.alone + account.undecided:
             continue
         elif samples and account.not_applicable == samples:
-            said.append(f"rule {name} drops nothing: no sample has {reads} ({rule.rule.keep})")
+            said.append(f"rule {name} drops nothing: no sample has {reads} ({keep})")
         else:
-            idle.append(f"{name} ({rule.rule.keep})")
+            idle.append(f"{name} ({keep})")
     if idle:
         said.append(f"drops nothing: {', '.join(idle)}")
     return said

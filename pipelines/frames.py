@@ -23,6 +23,7 @@ from infinity_mm.order import mix
 from infinity_mm.spill import halves
 from infinity_mm.store import read_table
 from pipelines.measures.registry import ARRIVED, DERIVED, FAMILIES, families
+from pipelines.rules import widened
 
 CACHED_ROWS = 4_000_000
 ERROR = "error:"
@@ -159,27 +160,25 @@ class Frames:
         frames = []
         for name, columns in wanted.items():
             read = _frame(read_table(self.store, self.files[name][shard], [*columns, "error"]))
-            frames.append(read.rename({"error": ERROR + name}))
+            frames.append(widened(read).rename({"error": ERROR + name}))
         return pl.concat(frames, how="horizontal") if frames else None
 
     def _types(self) -> dict[str, Any]:
-        """The type of each measure that arrived with the data: number, boolean or text if all values are
-        one, null if there is none; else None, and it stays JSON text."""
-        found = {}
-        for name in self._of_samples.get(ARRIVED, ()):
-            kinds: set[Any] = set()
-            for shard in self.manifest.shards:
-                values = _frame(read_table(self.store, self.files[ARRIVED][shard.sha256], [name]))[
-                    name
-                ].drop_nulls()
+        """The type of each measure that arrived with the data: what all its values in the manifest are, whole
+        numbers, numbers, booleans or texts; null if there is none; else None, and it stays JSON text."""
+        names = self._of_samples.get(ARRIVED, [])
+        kinds: dict[str, set[Any]] = {name: set() for name in names}
+        for shard in self.manifest.shards if names else ():
+            table = _frame(read_table(self.store, self.files[ARRIVED][shard.sha256], names))
+            for name in names:
+                values = table[name].gather(shard.selected.rows).drop_nulls()
                 if len(values):
-                    kinds.add(
-                        pl.Float64 if values.cast(pl.Float64, strict=False).null_count() == 0
-                        else pl.Boolean if values.is_in(["true", "false"]).all()
-                        else pl.String if values.str.starts_with('"').all()
-                        else None
-                    )  # fmt: skip
-            found[name] = pl.Null if not kinds else kinds.pop() if len(kinds) == 1 else None
+                    kinds[name].add(_json_kind(values))
+        found = {}
+        for name, of in kinds.items():
+            if of == {pl.Int64, pl.Float64}:
+                of = {pl.Float64}
+            found[name] = pl.Null if not of else of.pop() if len(of) == 1 else None
         return found
 
     def _typed(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -187,7 +186,9 @@ class Frames:
         error = ERROR + ARRIVED
         for name, kind in self._arrived.items():
             column = pl.col(name)
-            if kind is pl.Float64:
+            if kind is pl.Int64:
+                frame = frame.with_columns(column.cast(pl.Int64))
+            elif kind is pl.Float64:
                 values = column.cast(pl.Float64)
                 said = pl.format("not_finite: {} is {}", pl.lit(name), column)
                 frame = frame.with_columns(
@@ -204,6 +205,17 @@ class Frames:
             elif kind is pl.String:
                 frame = frame.with_columns(column.str.json_decode(pl.String))
         return frame
+
+
+def _json_kind(values: pl.Series) -> Any:
+    """What JSON texts all are; None for several things, lists or objects."""
+    if values.str.contains(r"^-?[0-9]+$").all() and values.cast(pl.Int64, strict=False).null_count() == 0:
+        return pl.Int64
+    if values.cast(pl.Float64, strict=False).null_count() == 0:
+        return pl.Float64
+    if values.is_in(["true", "false"]).all():
+        return pl.Boolean
+    return pl.String if values.str.starts_with('"').all() else None
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:

@@ -19,11 +19,12 @@ from infinity_mm.ledger import LEDGER
 from infinity_mm.manifest import Manifest
 from pipelines.frames import ERROR, Frames, Uses, shard_table
 from pipelines.measures.registry import family_name, is_media
-from pipelines.rules import Compiled, check_type, roots
+from pipelines.rules import Compiled, RuleError, check_type, first_line, roots
 
 PASS, BROKEN, FAILED = 0, 1, 2
 DETAIL_OF = {"media_error": "media_error_detail"}  # said in the ledger beside the value of the former
 DIGITS = 6
+BARE = ":bare"  # the row of a sample without media
 
 
 class Account(NamedTuple):
@@ -39,11 +40,13 @@ class Account(NamedTuple):
 
 class Finding(NamedTuple):
     """A rule on the samples of a shard. `status` (uint8) and `null` (bool) a sample; `row`: which row of the
-    rule's frame decides; `sides`: left and right of its comparison, a row each, where known already."""
+    rule's frame decides; `broken` (bool): the rows that break it; `sides`: left and right of its comparison,
+    a row each, where known already."""
 
     status: np.ndarray
     null: np.ndarray
     row: np.ndarray
+    broken: np.ndarray
     sides: pl.DataFrame | None
 
 
@@ -60,8 +63,8 @@ class Decided(NamedTuple):
 class Sides(NamedTuple):
     """Left and right of a comparison for each row, which is a sample or one of its media.
 
-    `owners`: the place of each row's sample; `medium`: which of its media, -1 for none; `failed` (bool):
-    a measure that the rule reads failed.
+    `owners`: the place of each row's sample; `medium`: which of its media, -1 for none; `failed` (bool): a
+    measure that the rule reads failed; `broken` (bool): the rule does not hold.
     """
 
     left: pl.Series
@@ -69,6 +72,7 @@ class Sides(NamedTuple):
     owners: np.ndarray
     medium: np.ndarray
     failed: np.ndarray
+    broken: np.ndarray
 
 
 class Judge:
@@ -121,7 +125,7 @@ class Judge:
         assert sides is not None, "the rule is no comparison"
         medium = np.full(len(frame), -1) if owners is None or not decided.uses else decided.uses.medium
         owners = np.arange(len(frame)) if owners is None else owners
-        return Sides(sides[":left"], sides[":right"], owners, medium, _failed(rule, frame))
+        return Sides(sides[":left"], sides[":right"], owners, medium, _failed(rule, frame), finding.broken)
 
     def accounts(self) -> list[Account]:
         """Of each rule, over the shards decided so far."""
@@ -153,7 +157,10 @@ class Judge:
             sizes.append(len(at))
             for i, rule in wanted.items():
                 frame, owner = _rows(rule, samples, uses)
-                frames[i].append(frame.select(_columns(rule.needs)))
+                frame = frame.select(_columns(rule.needs))
+                if uses is not None and owner is not None:
+                    frame = frame.with_columns(pl.Series(BARE, uses.medium < 0))
+                frames[i].append(frame)
                 owners[i].append(owner)
         return {i: _whole(rule, frames[i], owners[i], sizes) for i, rule in wanted.items()}
 
@@ -182,9 +189,45 @@ def _columns(needs: Sequence[str]) -> list[str]:
 
 
 def _keep(rule: Compiled, frame: pl.DataFrame) -> pl.Series:
-    """The expression on each row, boolean. Raises RuleError where a field of meta does not fit it."""
-    check_type(rule.rule, rule.sql, {name: frame.schema[name] for name in rule.needs})
-    return frame.with_columns(rule.expression.cast(pl.Boolean).alias("keep"))["keep"]
+    """The expression on each row, boolean. Raises RuleError where values do not fit it.
+
+    A comparison with NaN, which 0 / 0 gives, is null: it does not apply.
+    """
+    frame = _fitting(rule, frame)
+    keep = _worked_out(rule, frame, rule.expression.cast(pl.Boolean))
+    sides = _sides(rule, frame)
+    for side in (sides[":left"], sides[":right"]) if sides is not None else ():
+        if side.dtype.is_float() and side.is_nan().any():
+            keep = keep.set(side.is_nan().fill_null(False), None)
+    return keep
+
+
+def _fitting(rule: Compiled, frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame, with fields of meta that no sample has as nulls of a type that the rule can be used on.
+
+    Raises RuleError.
+    """
+    types = {name: frame.schema[name] for name in rule.needs}
+    absent = [name for name, kind in types.items() if kind == pl.Null]
+    for kind in (pl.Null, pl.String, pl.Float64, pl.Boolean) if absent else ():
+        try:
+            check_type(rule.rule, rule.sql, types | dict.fromkeys(absent, kind()))
+        except RuleError:
+            continue
+        return frame.with_columns(pl.col(absent).cast(kind))
+    check_type(rule.rule, rule.sql, types)
+    return frame
+
+
+def _worked_out(rule: Compiled, frame: pl.DataFrame, expression: pl.Expr) -> pl.Series:
+    """An expression on each row. Raises RuleError where a value does not let it be worked out."""
+    try:
+        return frame.with_columns(expression.alias(":out"))[":out"]
+    except pl.exceptions.PolarsError as error:
+        raise RuleError(
+            f"rule {rule.rule.name}: {rule.rule.keep!r} can't be worked out: {first_line(error)} "
+            "(TRY_CAST gives null where CAST can't)"
+        ) from None
 
 
 def _whole(
@@ -192,6 +235,8 @@ def _whole(
 ) -> dict[int, Finding]:
     whole = pl.concat(frames)
     keep = _keep(rule, whole)
+    if BARE in whole.columns and all(is_media(name) or name == "source" for name in rule.reads):
+        keep = keep.set(whole[BARE], None)  # an average of pictures says nothing of a sample without one
     sides = _sides(rule, whole)
     found, start = {}, 0
     for number, (frame, owner, size) in enumerate(zip(frames, owners, sizes, strict=True)):
@@ -216,7 +261,7 @@ def _find(
     broken = ~keep.fill_null(True).to_numpy() & ~failed
     if owners is None or samples == 0:
         status = np.where(failed, FAILED, np.where(broken, BROKEN, PASS)).astype(np.uint8)
-        return Finding(status, null, np.arange(samples), sides)
+        return Finding(status, null, np.arange(samples), broken, sides)
     starts = np.searchsorted(owners, np.arange(samples))  # every sample has a row
     any_broken = np.logical_or.reduceat(broken, starts)
     any_failed = np.logical_or.reduceat(failed, starts)
@@ -224,7 +269,7 @@ def _find(
     decisive = np.flatnonzero((broken & any_broken[owners]) | (failed & ~any_broken[owners]))
     rows = starts.copy()
     rows[owners[decisive][::-1]] = decisive[::-1]  # the first of each sample's is written last
-    return Finding(status, np.logical_and.reduceat(null, starts), rows, sides)
+    return Finding(status, np.logical_and.reduceat(null, starts), rows, broken, sides)
 
 
 def _failed(rule: Compiled, frame: pl.DataFrame) -> np.ndarray:
@@ -240,8 +285,11 @@ def _sides(rule: Compiled, frame: pl.DataFrame) -> pl.DataFrame | None:
     """Left and right of a rule's comparison for each row."""
     if rule.comparison is None:
         return None
-    left, right = (pl.sql_expr(side) for side in (rule.comparison.left, rule.comparison.right))
-    return frame.with_columns(left.alias(":left"), right.alias(":right")).select(":left", ":right")
+    frame = _fitting(rule, frame)
+    left, right = (
+        _worked_out(rule, frame, pl.sql_expr(side)) for side in (rule.comparison.left, rule.comparison.right)
+    )
+    return pl.DataFrame([left.alias(":left"), right.alias(":right")])
 
 
 def ledger_table(rules: Sequence[Compiled], decided: Decided, table: pa.Table) -> pa.Table:
@@ -284,17 +332,20 @@ def ledger_table(rules: Sequence[Compiled], decided: Decided, table: pa.Table) -
 
 
 def _names(rule: Compiled, decided: Decided, table: pa.Table, rows: np.ndarray) -> list[str | None]:
-    """The name of the medium that decides each row, None for rules on samples."""
+    """The medium that decides each row, by name; of several in a sample by place and name, `#2 b.jpg`."""
     if not rule.on_media:
         return [None] * len(rows)
     assert decided.uses is not None
-    names = table.column("names").combine_chunks()
-    starts = np.asarray(names.offsets)[decided.uses.owners[rows]] if len(names) else rows
-    medium = decided.uses.medium[rows]
-    found: list[str | None] = names.values.take(
-        pa.array(starts + np.maximum(medium, 0), mask=medium < 0)
-    ).to_pylist()
-    return found
+    owners, medium = decided.uses.owners[rows], decided.uses.medium[rows]
+    names = table.column("names").take(pa.array(owners)).to_pylist()
+    return [_name(of, k) for of, k in zip(names, medium.tolist(), strict=True)]
+
+
+def _name(names: Sequence[str | None], at: int) -> str | None:
+    if at < 0:
+        return None
+    name = names[at] or ""
+    return f"#{at + 1} {name}".strip() if len(names) > 1 else name or None
 
 
 def _join(names: Sequence[str | None], said: Sequence[str | None]) -> list[str | None]:

@@ -158,6 +158,14 @@ def settings_of(config: MeasuringConfig, measures: Collection[str]) -> Settings:
     return settings
 
 
+def recorded_settings(settings: Settings) -> Settings:
+    """What of the settings decides values: not where things lie."""
+    return {
+        family: {name: value for name, value in given.items() if not name.startswith("_")}
+        for family, given in settings.items()
+    }
+
+
 def measure(
     store: Store,
     manifest: Manifest,
@@ -201,8 +209,9 @@ def _pieces(
         yield Piece(shard, 0, rows, wanted, entry)
         return
     for start in range(0, rows, size):
+        part = f"-{start}-{start + size}.parquet"
         names = {
-            name: f"work/measure/{name}/{os.path.basename(file).removesuffix('.parquet')}-{start}.parquet"
+            name: f"work/measure/{name}/{os.path.basename(file).removesuffix('.parquet')}{part}"
             for name, file in wanted.items()
         }
         yield Piece(shard, start, min(start + size, rows), names, entry)

@@ -61,7 +61,7 @@ def run(config: MeasureConfig, report: Report | None = None) -> dict[str, Any]:
         "stage": "measure",
         "manifest": manifest.file,
         "digest": manifest.digest,
-        "in": manifest.samples,
+        "in": sum(map(len, values.rows)),
         "media": sum(map(len, values.used.values())),
         "measures": found,
         "measured_shards": measured,

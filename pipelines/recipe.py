@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infinity_mm import __version__
@@ -28,6 +27,8 @@ from pipelines import export, filter, mix, split
 from pipelines.config import StageConfig
 from pipelines.ingest import stage as ingest
 from pipelines.ingest.config import IngestConfig
+from pipelines.measures.tokens import resolve_tokenizer
+from pipelines.yaml_file import load as load_yaml
 
 
 class Entry(NamedTuple):
@@ -63,11 +64,9 @@ class RecipeConfig(BaseModel):
 def load(path: Path) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
     """A recipe's common options and its stages. Raises ValueError saying what is wrong where."""
     try:
-        recipe = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
+        recipe = load_yaml(path)
+    except FileNotFoundError as error:
         raise ValueError(f"recipe {path} can't be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(recipe, dict) or not isinstance(recipe.get("stages"), list) or not recipe["stages"]:
         raise ValueError(f"recipe {path} has no list of `stages`")
     common = {k: v for k, v in recipe.items() if k != "stages"}
@@ -142,8 +141,9 @@ def _key(store: Store, name: str, config: StageConfig, entry: Entry) -> str:
     given = [v for field in entry.inputs for v in _listed(getattr(config, field))]
     parents = [resolve(store, v if entry.inputs == ("manifest",) else mix.assignment(v)[0]) for v in given]
     stones = store.names("tombstones")
-    out = getattr(config, "out", None)
-    return digest_of([__version__, name, config.recorded(), parents, stones, out])
+    out, tokenizer = getattr(config, "out", None), getattr(config, "tokenizer", None)
+    content = resolve_tokenizer(tokenizer)["tokenizer_sha256"] if tokenizer else None
+    return digest_of([__version__, name, config.recorded(), parents, stones, out, content])
 
 
 def _listed(value: str | list[str]) -> list[str]:

@@ -13,17 +13,32 @@ from typing import NamedTuple
 import polars as pl
 import pyarrow as pa
 
+from infinity_mm.media.errors import MEDIA_ERRORS
+from infinity_mm.sidecars import UNAVAILABLE
 from pipelines.measures.registry import META, is_known, is_media, measure_of, unknown, with_needs
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+NAMING = "letters of English, digits, _ and - only, the first a letter"
+RESERVED = {"withdrawn", "repeat", *UNAVAILABLE, *MEDIA_ERRORS}
+ODD_NAME = re.compile(r"\s*([^'\"(<>=:]+?)\s*:\s")
 NAMED = re.compile(rf"\s*({NAME.pattern})\s*:(?!:)\s*(.*)", re.DOTALL)
-PIECES = re.compile(r"('(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")")
+PIECES = re.compile(r"('(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`)")
+COMMENTS = re.compile(rf"{PIECES.pattern}|--[^\n]*|/\*.*?\*/", re.DOTALL)
 META_PATH = re.compile(r"\bmeta\.[A-Za-z_]\w*(?:\.\w+)*")
 TOKENS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|<=|>=|<>|!=|==|[<>=()]|\w+|[^\s\w]")
 COMPARES = {"<", "<=", ">", ">=", "=", "==", "<>", "!="}
+ADVICE = {
+    "=<": "; write <=",
+    "=>": "; write >=",
+    "&&": "; write AND",
+    "||": "; write OR",
+    "quantile(": "; write QUANTILE_DISC(x, 0.95)",
+    "percentile": "; write QUANTILE_DISC(x, 0.95)",
+}
+MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 # At the top of an expression any of these makes it more than one comparison.
 JOINS = {"and", "or", "not", "between", "in", "like", "ilike", "is", "case", "rlike", "regexp", "xor"}
-CALLS = re.compile(r"(\w+)\s*\(")
+CALLS = re.compile(r"(\w+|[\"`])\s*\(")  # a name in quotes may be any function
 # What may stand before a bracket in an expression that looks at one row alone. Polars does not tell; with any
 # other function, or a window, all rows are held at once, which is right for these too and only costs memory.
 ROW_FUNCTIONS = set(
@@ -35,7 +50,7 @@ ROW_FUNCTIONS = set(
         coalesce nullif ifnull if least greatest cast try_cast
         length char_length character_length octet_length bit_length lower upper initcap trim ltrim rtrim btrim
         left right substr substring strpos position replace reverse concat concat_ws starts_with ends_with
-        regexp_like array_length array_contains array_get array_sum array_mean array_min array_max
+        regexp_like array_length array_contains array_get array_sum array_mean
         """,
     )
 )
@@ -54,7 +69,8 @@ class Rule(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The two sides of a rule `left operator right`; `fixed`: the right side is the same for every row."""
+    """The two sides of a rule `left operator right`, what is measured on the left; `fixed`: the right side is
+    the same for every row."""
 
     left: str
     operator: str
@@ -100,12 +116,24 @@ BUILT_IN: dict[str, Rule] = {
 }
 
 
+def check_name(name: str) -> None:
+    """Raises RuleError for a name that can't be a rule's."""
+    if not NAME.fullmatch(name):
+        raise RuleError(f"{name!r} can't name a rule: {NAMING}")
+    if name in RESERVED or name.endswith("_failed"):
+        raise RuleError(f"{name!r} can't name a rule: the ledger has a reason of that name")
+
+
 def parse_rule(text: str, taken: set[str]) -> Rule:
     """`NAME: EXPR` or `EXPR`, which is then named after what it reads. Raises RuleError."""
     named = NAMED.fullmatch(text)
     if named:
         name, keep = named.groups()
+        check_name(name)
         return Rule(name, keep.strip())
+    odd = ODD_NAME.match(text)
+    if odd:
+        raise RuleError(f"{odd[1]!r} can't name a rule: {NAMING}")
     rule = Rule(text.strip(), text.strip())
     base = next(iter(compiled(rule).reads), "rule").removeprefix(META).replace(".", "_")
     number = 1
@@ -116,18 +144,19 @@ def parse_rule(text: str, taken: set[str]) -> Rule:
 
 def compiled(rule: Rule) -> Compiled:
     """Parse a rule, look its names up and check its type. Raises RuleError."""
-    sql = _quote_meta(rule.keep)
+    sql = _quote_meta(COMMENTS.sub(lambda found: found[1] or " ", rule.keep)).strip()
     expression = _parse(rule, sql)
     reads = tuple(dict.fromkeys(expression.meta.root_names()))
     if not reads:
         raise RuleError(f"rule {_shown(rule)} reads no measure: write one such as `width >= 32`")
     for name in reads:
         if not is_known(name):
-            raise RuleError(f"rule {_shown(rule)}: {unknown(name)}")
+            quoted = "; a text stands in single quotes" if f'"{name}"' in sql else ""
+            raise RuleError(f"rule {_shown(rule)}: {unknown(name)}{quoted}")
     needs = with_needs(reads)
     if not any(name.startswith(META) for name in needs):
-        arrow = pa.table({name: pa.array([], measure_of(name).type) for name in needs})
-        check_type(rule, sql, pl.DataFrame(arrow).schema)
+        arrow = pl.DataFrame(pa.table({name: pa.array([], measure_of(name).type) for name in needs}))
+        check_type(rule, sql, widened(arrow).schema)
     return Compiled(
         rule=rule,
         sql=sql,
@@ -139,12 +168,17 @@ def compiled(rule: Rule) -> Compiled:
     )
 
 
+def widened(frame: pl.DataFrame) -> pl.DataFrame:
+    """Whole numbers as 64 bits, so that arithmetic does not wrap where a measure is stored in fewer."""
+    return frame.with_columns(pl.col(pl.Int8, pl.Int16, pl.Int32).cast(pl.Int64))
+
+
 def check_type(rule: Rule, sql: str, types: Mapping[str, pl.DataType]) -> None:
     """Whether a rule gives true or false for measures of these types. Raises RuleError."""
     try:
         kind = pl.DataFrame(schema=dict(types)).select(pl.sql_expr(sql).alias("keep")).schema["keep"]
     except pl.exceptions.PolarsError as error:
-        raise RuleError(f"rule {_shown(rule)} can't be worked out: {_first_line(error)}") from None
+        raise RuleError(f"rule {_shown(rule)} can't be worked out: {first_line(error)}") from None
     if kind not in (pl.Boolean, pl.Null):
         raise RuleError(f"rule {_shown(rule)} is a {kind}, not true or false: compare it with something")
 
@@ -154,14 +188,15 @@ def _parse(rule: Rule, sql: str) -> pl.Expr:
         expression = pl.sql_expr(sql)
         names = expression.meta.root_names()
     except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
-        raise RuleError(f"rule {_shown(rule)} is no SQL expression: {_first_line(error)}") from None
+        advice = next((text for sign, text in ADVICE.items() if sign in sql.lower()), "")
+        raise RuleError(f"rule {_shown(rule)} is no SQL expression: {first_line(error)}{advice}") from None
     if expression.meta.has_multiple_outputs() or "*" in names:
         raise RuleError(f"rule {_shown(rule)} stands for several columns: write one condition")
     return expression
 
 
 def _by_row(sql: str) -> bool:
-    plain = "".join(PIECES.split(sql)[::2]).lower()
+    plain = '"'.join(PIECES.split(sql)[::2]).lower()
     return not re.search(r"\bover\b", plain) and set(CALLS.findall(plain)) <= ROW_FUNCTIONS
 
 
@@ -189,17 +224,19 @@ def _comparison(sql: str) -> Comparison | None:
     start, end, operator = found[0]
     left, right = sql[:start].strip(), sql[end:].strip()
     try:
-        sides = [pl.sql_expr(side) for side in (left, right)]
+        fixed = [not pl.sql_expr(side).meta.root_names() for side in (left, right)]
     except pl.exceptions.PolarsError:
         return None
-    return Comparison(left, operator, right, not sides[1].meta.root_names())
+    if fixed[0] and not fixed[1]:
+        left, operator, right, fixed = right, MIRRORED.get(operator, operator), left, fixed[::-1]
+    return Comparison(left, operator, right, fixed[1])
 
 
 def _shown(rule: Rule) -> str:
     return f"{rule.name}: {rule.keep!r}" if rule.name != rule.keep else repr(rule.keep)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """Polars' own words, without the account of where in a plan it was."""
     return re.split(r"\n| This error occurred", str(error).strip())[0][:300]
 

@@ -1,6 +1,6 @@
 """All values of one measure over a manifest: of its samples, or of its media, each medium once.
 
-Memory: one column of one measure, and a bit a medium.
+Memory: one column of one measure, and 9 bytes a sample and medium for which of them count.
 """
 
 from functools import cached_property
@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from infinity_mm.columns import media_of
 from infinity_mm.manifest import Manifest
 from pipelines.frames import ERROR, Frames, shard_table
 from pipelines.measure import Files
-from pipelines.measures.registry import family_name, is_media
+from pipelines.measures.registry import META, family_name, is_media, measure_of
 
 TOP = 5
 
@@ -68,8 +69,13 @@ class Values:
             total += len(frame)
             failed += len(frame) - frame[error].null_count()
             values.append(frame[name].drop_nulls())
-        joined = pl.concat(values) if values else pl.Series(name, [])
+        joined = pl.concat(values) if values else self._empty(name)
         return Column(joined, total - failed - len(joined), failed)
+
+    def _empty(self, name: str) -> pl.Series:
+        if name.startswith(META):
+            return pl.Series(name, [], pl.Null)
+        return pl.DataFrame(pa.table({name: pa.array([], measure_of(name).type)}))[name]
 
     def _pieces(self, frames: Frames, name: str) -> Any:
         if is_media(name):

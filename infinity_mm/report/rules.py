@@ -39,7 +39,7 @@ def rules(every: Sequence[Rule]) -> Html:
 
 def _has_more(rule: Rule) -> bool:
     """Whether there is more to see of a rule than its line of the table."""
-    return bool(rule.in_sequence or rule.failed or rule.nearly or rule.distributions)
+    return bool(rule.in_sequence or rule.alone or rule.failed or rule.nearly or rule.distributions)
 
 
 def _rule(rule: Rule, number: int) -> Html:

@@ -31,7 +31,8 @@ class MediumLook:
     def picture(self) -> Decoded:
         """The first frame of a picture, its shorter side MIN_SIDE or more. Raises MediaError, Unavailable."""
         return self._once(
-            "picture", lambda: decode_image(self.data(), max_pixels=self.max_pixels, min_side=MIN_SIDE)
+            "picture",
+            lambda: decode_image(self.data(), max_pixels=self.max_pixels, min_side=MIN_SIDE, channels=4),
         )
 
     def clip(self) -> VideoInfo:

@@ -24,7 +24,7 @@ SEEN = {
     "contrast": Measure(F32, "0 to 0.5", "root mean square contrast: standard deviation of luma"),
     "entropy": Measure(F32, "bits", "of the luma histogram, 0 to 8; low for blank pictures"),
     "sharpness": Measure(
-        F32, "levels²", "variance of the Laplacian of luma: low if blurred", "Pech-Pacheco et al. 2000"
+        F32, "levels²", "mean square of the Laplacian of luma: low if blurred", "Pech-Pacheco et al. 2000"
     ),
     "acuity": Measure(F32, "", "sharpness over the variance of luma: low if blurred, whatever the contrast"),
     "colourfulness": Measure(F32, "", "M3: 0 is gray, 109 extremely colourful", "Hasler, Süsstrunk 2003"),

@@ -16,6 +16,14 @@ def turn_text(turn: Turn) -> str:
     return " ".join(p.text.strip() for p in parts if p.text).strip()
 
 
+def _check_unicode(value: Any) -> None:
+    """Raises ValueError for a lone surrogate, which a JSON escape can name and no text may hold."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("meta has a text that is not valid Unicode (a lone surrogate)") from None
+
+
 class SampleLook:
     """The texts of a sample's turns, and its meta: made once, however many families ask.
 
@@ -45,6 +53,8 @@ class SampleLook:
         """The sample's meta. Raises ValueError where it is not a JSON object."""
         if self._meta is None:
             found = json.loads(self.sample.meta) if self.sample.meta else {}
+            if "\\u" in self.sample.meta:
+                _check_unicode(found)
             if not isinstance(found, dict):
                 raise ValueError(f"meta is a JSON {type(found).__name__}, not an object")
             self._meta = found

@@ -16,6 +16,7 @@ from pipelines.values import Column
 BINS = 40
 BARS = 12
 TAIL = 0.002  # of the values may lie outside a histogram at either end
+EXACT = 1 << 52  # halves of whole numbers below this are exact
 LOG_SPREAD = 30  # from the 5th to the 95th percentile, from which on an axis is logarithmic
 
 
@@ -44,18 +45,22 @@ def distributions(name: str, columns: Sequence[Column]) -> list[Distribution]:
     return [categories(measured(name, c), c.values) for c in columns]
 
 
-def edges_of(values: Sequence[np.ndarray], whole: bool) -> tuple[np.ndarray, bool]:
-    """Edges for one or two sets of numbers, not all empty, and whether their axis is logarithmic."""
+def edges_of(values: Sequence[np.ndarray], whole: bool, tail: float = TAIL) -> tuple[np.ndarray, bool]:
+    """Edges for one or two sets of numbers, not all empty, and whether their axis is logarithmic.
+
+    `tail`: the share of the values that may lie outside at either end of a linear axis.
+    """
     every = np.concatenate(values).astype(np.float64)
     low, high = float(every.min()), float(every.max())
-    if whole and high - low < BINS:
+    if whole and high - low < BINS and max(-low, high) < EXACT:
         return np.arange(low - 0.5, high + 1), False
-    p5, p95 = np.quantile(every, [0.05, 0.95])
-    log = bool(low > 0 and p95 > LOG_SPREAD * p5)
+    p5, middle, p95 = np.quantile(every, [0.05, 0.5, 0.95])
+    log = bool(low > 0 and (p95 > LOG_SPREAD * p5 or high > LOG_SPREAD * middle))
     if not log:
-        low, high = (float(q) for q in np.quantile(every, [TAIL, 1 - TAIL], method="nearest"))
+        low, high = (float(q) for q in np.quantile(every, [tail, 1 - tail], method="nearest"))
     if low == high:
-        return np.array([low - 0.5, low + 0.5]), False
+        around = max(0.5, abs(low) * 1e-6)
+        return np.array([low - around, low + around]), False
     edges = np.geomspace(low, high, BINS + 1) if log else np.linspace(low, high, BINS + 1)
     if whole:
         edges = np.unique(np.floor(edges)) - 0.5

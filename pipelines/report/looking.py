@@ -17,6 +17,7 @@ from infinity_mm.order import mix
 from infinity_mm.report.model import Fault, Medium, Reading, SampleCard, Thumbnail
 from infinity_mm.schema import Sample, samples_from
 from infinity_mm.spill import halves
+from pipelines.frames import shard_table
 
 SIDE = 176  # pixels: the longer side of a small picture, twice of what a phone shows it at
 QUALITY = 70
@@ -74,7 +75,9 @@ def chosen_samples(manifest: Manifest, most: int) -> list[Sample]:
     """At most `most` samples of a manifest that are not withdrawn, chosen by their ids, in order."""
     best = np.empty((0, 16), np.uint8)
     for number in range(len(manifest.shards)):
-        ids = np.concatenate([best, manifest.ids(number)])
+        table = shard_table(manifest, number, ["sample_id", "media", "source"])
+        ids = np.concatenate([best, ids_of(table)[~manifest.withdrawn.rows(table)]])
+        manifest.release(number)
         best = ids[chosen(ids, most)]
     found = find(manifest, {row.tobytes() for row in best})
     return [found[i.tobytes()] for i in best if i.tobytes() in found]

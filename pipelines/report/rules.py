@@ -1,6 +1,6 @@
 """The rules of a filter as a report tells them: what each dropped and nearly dropped, and where its limit is.
 
-The rules are decided once more from the sidecars, on the samples that the filter read. Memory: 5 bytes a
+The rules are decided once more from the sidecars, on the samples that the filter read. Memory: 9 bytes a
 sample or medium for each rule that compares numbers.
 """
 
@@ -17,17 +17,18 @@ from infinity_mm.report.distributions import Limit
 from infinity_mm.report.distributions import Measured as About
 from infinity_mm.report.model import Example, Rule
 from pipelines.frames import COLUMNS, shard_table
-from pipelines.judge import BROKEN, Decided, Judge, text_of
+from pipelines.judge import Decided, Judge, text_of
 from pipelines.measures.registry import META, is_media, measure_of
 from pipelines.report.counting import edges_of, histogram
 from pipelines.report.looking import Pictures, find, first_words
 from pipelines.report.stages import Step, examples
-from pipelines.rules import BUILT_IN, Compiled, compiled
+from pipelines.rules import BUILT_IN, Compiled, RuleError, compiled
 from pipelines.rules import Rule as RuleText
 
 MOST_DROPPED = 12
 MOST_NEARLY = 6
-MOST_LIMITS = 6
+MOST_LIMITS = 24
+NEAR = 0.5  # of the limit: what is further from it is not near
 UPWARD = {">": True, ">=": True, "<": False, "<=": False}
 
 
@@ -52,26 +53,22 @@ class _Numbers:
         self.not_applicable = self.failed = 0
 
 
-def rules(step: Step, ledger: pa.Table, pictures: Pictures, notes: list[str]) -> list[Rule]:
+def rules(step: Step, pictures: Pictures, notes: list[str]) -> list[Rule]:
     """The rules of a step, in order; `notes` gets what could not be told."""
     recorded = step.manifest.document.get("rules", [])
     numbers: dict[str, _Numbers] = {}
     nearly: dict[str, list[Example]] = {}
     if recorded and step.parent is not None:
-        every = [compiled(RuleText(r["name"], r["keep"], r["meaning"])) for r in recorded]
         try:
+            every = [compiled(RuleText(r["name"], r["keep"], r["meaning"])) for r in recorded]
             numbers = _numbers(step.manifest, step.parent, every)
-        except FileNotFoundError:
-            notes.append(
-                f"{step.title}: measures it was decided from are gone, so no histogram shows its limits"
-            )
+        except (FileNotFoundError, KeyError, RuleError):
+            notes.append(f"{step.title}: measures that decided it are gone: no histogram shows its limits")
         nearly = {name: _nearly(step.parent, found.near, pictures) for name, found in numbers.items()}
-    reasons = ledger.column("reason")
+    reasons, outcomes = step.ledger.column("reason"), step.ledger.column("outcome")
     told = []
     for r in recorded:
-        dropped = ledger.filter(
-            pc.and_(pc.equal(reasons, r["name"]), pc.equal(ledger.column("outcome"), "dropped"))
-        )
+        dropped = pc.and_(pc.equal(reasons, r["name"]), pc.equal(outcomes, "dropped"))
         found = numbers.get(r["name"])
         told.append(
             Rule(
@@ -95,7 +92,10 @@ def _numbers(made: Manifest, parent: Manifest, every: Sequence[Compiled]) -> dic
     for entry in made.document["sidecars"]:
         files.setdefault(entry["family"], {})[entry["shard"]] = entry["file"]
     judge = Judge(parent, every, files, made.document["config"].get("seed", 0))
-    wanted = {i: rule for i, rule in enumerate(every) if rule.rule.name not in BUILT_IN and _compares(rule)}
+    # A quantile of what is left after a withdrawal is another limit than the filter's.
+    same = not parent.withdrawn.ids and not parent.withdrawn.sources
+    shown = [rule.rule.name not in BUILT_IN and _compares(rule) and (rule.by_row or same) for rule in every]
+    wanted = {i: rule for i, rule in enumerate(every) if shown[i]}
     found = {rule.rule.name: _Numbers() for rule in wanted.values()}
     for number in range(len(parent.shards)):
         table = shard_table(parent, number, COLUMNS)
@@ -113,18 +113,16 @@ def _compares(rule: Compiled) -> bool:
 
 
 def _add(found: _Numbers, judge: Judge, i: int, decided: Decided, table: pa.Table) -> None:
-    rule, finding = judge.rules[i], decided.findings[i]
-    left, right, owners, medium, failed = judge.sides(i, decided)
+    rule = judge.rules[i]
+    left, right, owners, medium, failed, broken = judge.sides(i, decided)
     if not (left.dtype.is_numeric() and right.dtype.is_numeric()):
         return
     assert rule.comparison is not None
-    there = (left.is_not_null() & right.is_not_null()).to_numpy()
-    values, limits = (s.cast(pl.Float64).fill_null(0).to_numpy() for s in (left, right))
+    values, limits = (s.cast(pl.Float64).fill_null(np.nan).to_numpy() for s in (left, right))
+    there = np.isfinite(values) & np.isfinite(limits)
     upward = UPWARD[rule.comparison.operator]
     distance = values - limits if upward else limits - values
-    inclusive = rule.comparison.operator.endswith("=")
-    broken = there & ((distance < 0) if inclusive else (distance <= 0))
-    found.values.append(values[there].astype(np.float32))
+    found.values.append(values[there])
     found.broken.append(broken[there])
     found.failed += int(np.count_nonzero(~there & failed))
     found.not_applicable += int(np.count_nonzero(~there & ~failed))
@@ -133,7 +131,8 @@ def _add(found: _Numbers, judge: Judge, i: int, decided: Decided, table: pa.Tabl
         for at in np.unique(limits[there])[: MOST_LIMITS + 1]:
             first = int(owners[np.flatnonzero(there & (limits == at))[0]])
             found.limits.setdefault(float(at), "" if rule.comparison.fixed else sources[first])
-    kept = np.flatnonzero(there & (decided.first[owners] < 0) & (finding.status[owners] != BROKEN))
+    near = there & (decided.first[owners] < 0) & (np.maximum(distance, 0) <= NEAR * np.abs(limits))
+    kept = np.flatnonzero(near)
     nearest = kept[np.argsort(distance[kept], kind="stable")[:MOST_NEARLY]]
     for k, value, limit in zip(nearest, text_of(left[nearest]), text_of(right[nearest]), strict=True):
         identity = table.column("sample_id")[int(owners[k])].as_py()
@@ -142,7 +141,7 @@ def _add(found: _Numbers, judge: Judge, i: int, decided: Decided, table: pa.Tabl
             if rule.comparison.fixed
             else f"{rule.comparison.left} {rule.comparison.operator} {limit}"
         )
-        found.near.append(Near(float(distance[k]), identity, int(medium[k]), value or "", words))
+        found.near.append(Near(max(0.0, float(distance[k])), identity, int(medium[k]), value or "", words))
     found.near = sorted(found.near, key=lambda n: (n.distance, n.sample, n.medium))[:MOST_NEARLY]
 
 
@@ -174,14 +173,14 @@ def _histograms(recorded: dict[str, Any], found: _Numbers) -> list[Any]:
     name = recorded["reads"][0]
     about = None if name.startswith(META) else measure_of(name)
     whole = bool(np.all(values == np.floor(values)))
-    edges, log = edges_of([values], whole)
+    edges, log = edges_of([np.concatenate([values, list(found.limits)])], whole, tail=0)
     limits = [Limit(at=at, label=label) for at, label in sorted(found.limits.items())]
     measured = About(
         name=name if len(recorded["reads"]) == 1 else recorded["name"],
         n=len(values),
         not_applicable=found.not_applicable,
         failed=found.failed,
-        of="uses of media" if any(is_media(n) for n in recorded["reads"]) else "samples",
+        of="uses" if any(is_media(n) for n in recorded["reads"]) else "samples",
         unit=about.unit if about else "",
         meaning=about.meaning if about else "",
     )

@@ -36,8 +36,17 @@ from pipelines.values import Column, Values
 MOST_CARDS = 12
 MOST_ONLY = 4
 # Shown apart, or of no use in a histogram.
-APART = ("turns", "tokens", "language", "media_format", "media_kind", "media_error", "media_error_detail",
-         "phash", "given_phash", "media_shown_as", "yes_answers", "no_answers", "tag_scores")  # fmt: skip
+APART = (
+    "turns",
+    "tokens",
+    "language",
+    "media_format",
+    "media_kind",
+    "media_error",
+    "yes_answers",
+    "no_answers",
+)
+NOT_COUNTED = ("media_error_detail", "phash", "given_phash", "media_shown_as", "tag_scores")
 ON_CARDS = (
     "turns", "chars", "tokens", "language", "repetition", "refusal", "loss", "width", "height", "brightness"
 )  # fmt: skip
@@ -81,7 +90,7 @@ def collect(
 ) -> Report | Comparison:
     """What the page says of a manifest, or of two."""
     progress = report or Silent()
-    names = [name for family in FAMILIES.values() for name in family.measures]
+    names = [n for family in FAMILIES.values() for n in family.measures if n not in NOT_COUNTED]
     settings = settings_of(config, names)
     values = []
     for manifest in manifests:
@@ -133,16 +142,19 @@ def _collect(name: str, manifest: Manifest, values: Values, counted: Told, progr
     pictures = Pictures(manifest.library())
     notes = ["Samples, examples and pictures are a few chosen by their ids; every count is of all."]
     every_rule, every_failure = [], []
+    withdrawn = manifest.samples - sum(map(len, values.rows))
+    if withdrawn:
+        notes.append(
+            f"{withdrawn:,} samples were withdrawn (imm forget): they are left out of all counts here."
+        )
     progress.start("look up examples", len(way), "stages")
     for step in way:
-        try:
-            ledger = step.ledger()
-        except FileNotFoundError:
+        if not step.has_ledger():
             notes.append(f"{step.title}: its ledger is gone, so its rules and failures are not shown")
             continue
         own = Pictures(step.parent.library()) if step.parent else pictures
-        every_rule += rules(step, ledger, own, notes)
-        every_failure += failures(step, ledger, own)
+        every_rule += rules(step, own, notes)
+        every_failure += failures(step, own)
         progress.advance()
     progress.done()
     samples = chosen_samples(manifest, MOST_CARDS)
@@ -154,7 +166,7 @@ def _collect(name: str, manifest: Manifest, values: Values, counted: Told, progr
         digest=manifest.digest,
         provenance=manifest.provenance,
         stage=manifest.document["stage"],
-        samples=manifest.samples,
+        samples=sum(map(len, values.rows)),
         media=sum(map(len, values.used.values())),
         bytes=counted.sums["bytes"],
         tokens=counted.sums["tokens"],

@@ -1,12 +1,16 @@
 """The way to a manifest as a report tells it: its stages with their accounts, and what failed, by class."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from infinity_mm.formats.types import REASONS
 from infinity_mm.manifest import Manifest, ManifestError
@@ -20,6 +24,7 @@ from pipelines.report.looking import Pictures, chosen, find, first_words, ids_of
 
 MOST_FAILURES = 6  # examples of a class
 MOST_INGESTS = 6  # from more on they are told as one
+LEDGER_READ = ["sample_id", "outcome", "reason", "value"]  # of every row; of examples all is read
 NOT_GIVEN: tuple[Any, ...] = (None, [], {}, False, "")
 
 
@@ -33,9 +38,26 @@ class Step:
     def kind(self) -> str:
         return str(self.manifest.document["stage"])
 
+    def has_ledger(self) -> bool:
+        return self.manifest.store.exists(self.manifest.document["ledger"]["file"])
+
+    @cached_property
     def ledger(self) -> pa.Table:
-        """What the stage did not keep. Raises FileNotFoundError, ValueError."""
-        return read_table(self.manifest.store, self.manifest.document["ledger"]["file"])
+        """LEDGER_READ columns of what the stage did not keep. Raises FileNotFoundError, ValueError."""
+        return read_table(self.manifest.store, self.manifest.document["ledger"]["file"], LEDGER_READ)
+
+    def lines(self, rows: np.ndarray) -> list[dict[str, Any]]:
+        """Whole rows of the ledger, a row group in memory at a time."""
+        found: list[dict[str, Any]] = []
+        with self.manifest.store.open_file(self.manifest.document["ledger"]["file"]) as file:
+            parquet, start = pq.ParquetFile(file, pre_buffer=False), 0
+            for group in range(parquet.num_row_groups):
+                size = parquet.metadata.row_group(group).num_rows
+                here = rows[(rows >= start) & (rows < start + size)] - start
+                if len(here):
+                    found += parquet.read_row_group(group, use_threads=False).take(pa.array(here)).to_pylist()
+                start += size
+        return found
 
 
 def steps(store: Store, manifest: Manifest) -> list[Step]:
@@ -43,7 +65,7 @@ def steps(store: Store, manifest: Manifest) -> list[Step]:
     names = names_of(store)
     found: list[Step] = []
     for one in lineage(store, manifest):
-        called = names.get(one.file, [one.digest[:8]])[0]
+        called = names.get(one.file, [one.provenance[:8]])[0]  # two ways to the same data are two stages
         parents = one.document["parents"]
         parent = None
         if len(parents) == 1:
@@ -136,36 +158,40 @@ def _setting(value: Any) -> str:
     return str(value)
 
 
-def failures(step: Step, ledger: pa.Table, pictures: Pictures) -> list[Failure]:
+def failures(step: Step, pictures: Pictures) -> list[Failure]:
     """What failed in a stage, and what its media were refused for, by class."""
+    ledger = step.ledger
     failed = pc.equal(ledger.column("outcome"), "failed")
-    refused = pc.equal(ledger.column("reason"), "undecodable_media")
-    code = pc.if_else(failed, ledger.column("reason"), ledger.column("value"))
-    ledger = ledger.append_column("code", code).filter(pc.or_(failed, refused))
-    counts = Counter(ledger.column("code").to_pylist())
+    refused = pc.and_(pc.equal(ledger.column("reason"), "undecodable_media"), pc.invert(failed))
     found = []
-    for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        rows = ledger.filter(pc.equal(ledger.column("code"), name))
-        found.append(
-            Failure(
-                stage=step.title,
-                code=name,
-                meaning=MEDIA_ERRORS.get(name) or REASONS.get(name) or MEDIA_REASONS.get(name) or "",
-                count=count,
-                examples=examples(step, rows, MOST_FAILURES, pictures),
+    for mask, column, how in ((failed, "reason", ""), (refused, "value", ": dropped by undecodable_media")):
+        codes = pc.if_else(mask, ledger.column(column), pa.scalar(None, pa.string()))
+        for one in sorted(
+            pc.value_counts(codes.drop_null()).to_pylist(), key=lambda c: (-c["counts"], c["values"])
+        ):
+            code = one["values"]
+            found.append(
+                Failure(
+                    stage=step.title + how,
+                    code=code,
+                    meaning=MEDIA_ERRORS.get(code) or REASONS.get(code) or MEDIA_REASONS.get(code) or "",
+                    count=one["counts"],
+                    examples=examples(step, pc.equal(codes, code), MOST_FAILURES, pictures),
+                )
             )
-        )
     return found
 
 
-def examples(step: Step, rows: pa.Table, most: int, pictures: Pictures) -> list[Example]:
-    """At most `most` rows of a ledger, chosen by sample, as examples in the ledger's order."""
-    known = rows.filter(rows.column("sample_id").is_valid())
-    unknown = rows.filter(rows.column("sample_id").is_null())
-    known = known.take(pa.array(chosen(ids_of(known), most)))
-    lines = [*known.to_pylist(), *unknown.slice(0, most - known.num_rows).to_pylist()]
-    ids = {line["sample_id"] for line in lines if line["sample_id"]}
-    samples = find(step.parent, ids) if step.parent and ids else {}
+def examples(step: Step, mask: pa.ChunkedArray, most: int, pictures: Pictures) -> list[Example]:
+    """At most `most` rows of a step's ledger, of those in `mask`, chosen by sample, in the ledger's order."""
+    places = np.flatnonzero(np.asarray(pc.fill_null(mask, False)))
+    rows = step.ledger.take(pa.array(places))
+    known = np.asarray(rows.column("sample_id").is_valid())
+    ids = ids_of(rows.filter(pa.array(known)))
+    best = places[known][chosen(ids, most)]
+    lines = step.lines(np.concatenate([best, places[~known][: most - len(best)]]))
+    wanted = {line["sample_id"] for line in lines if line["sample_id"]}
+    samples = find(step.parent, wanted) if step.parent and wanted else {}
     return [_example(line, samples.get(line["sample_id"]), pictures) for line in lines]
 
 
@@ -189,9 +215,9 @@ def _example(line: dict[str, Any], sample: Sample | None, pictures: Pictures) ->
 
 
 def offending(sample: Sample, detail: str) -> int:
-    """The place of the medium whose name begins a ledger's detail; the first where none does."""
-    named = [i for i, name in enumerate(sample.names) if name and detail.startswith(name)]
-    return max(named, key=lambda i: len(sample.names[i]), default=0)
+    """The place of the medium that a ledger's detail begins with, of several (`#2 b.jpg: …`)."""
+    found = re.match(r"#(\d+)", detail)
+    return min(int(found[1]), len(sample.media)) - 1 if found else 0
 
 
 def titles_of(found: Sequence[Step]) -> dict[str, str]:

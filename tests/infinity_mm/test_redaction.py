@@ -109,3 +109,25 @@ def test_a_measure_of_a_withdrawn_medium_goes(kept: Manifest) -> None:
     assert rows[medium]["phash"] is None
     assert rows[medium]["error"].startswith("withdrawn: ")
     assert all(row["phash"] is not None for identity, row in rows.items() if identity != medium)
+
+
+def test_an_error_and_a_worked_out_limit_quote_no_more_either(tmp_path: Path) -> None:
+    records = [
+        record(None, "One?", loss="treasure", a="x", b="y", source="told"),
+        record(None, "Two?", a="x", b="treasure", source="told"),
+        record(None, "Three?", a="x", b="x", source="other"),
+        record("treasure.jpg", source="told"),
+    ]
+    (tmp_path / "data.json").write_text(json.dumps(records))
+    url = str(tmp_path / "store")
+    data = str(tmp_path / "data.json")
+    run_ingest(IngestConfig(inputs=[data], store=url, out="raw", workers=0, source_field="source"))
+    where = ["meta.a = meta.b", "loss < 3"]
+    run_filter(FilterConfig(store=url, manifest="raw", out="kept", where=where, workers=0))
+    store = Store.open(url)
+    assert quoting(store) == {"sidecars", "ledgers"}
+    forget(store, "told", "")
+    gc(store)
+    assert quoting(store) == set()
+    assert verify(store, "kept", media=True)["ok"]
+    assert gc(store)["measures_erased"] == 0

@@ -124,7 +124,7 @@ def test_each_rule_drops_its_own(ingest: Ingest, broken: Path) -> None:
     assert [s.origin for s in samples(manifest)] == ["data.json:0", "data.json:12"]
     rows = {row["origin"]: row for row in ledger(manifest)}
     assert (rows["data.json:6"]["value"], rows["data.json:7"]["value"]) == ("truncated", "html")
-    assert rows["data.json:10"]["detail"].startswith("cut.jpg: ")
+    assert rows["data.json:10"]["detail"].startswith("#2 cut.jpg: ")
     assert (rows["data.json:8"]["value"], rows["data.json:8"]["detail"]) == ("png", "really_png.jpg")
     assert rows["data.json:1"]["value"] == "turn 1: user after user"
     assert rows["data.json:11"]["others"] == ["empty_turn", "media_without_marker", "undecodable_media"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -100,7 +101,7 @@ def test_the_ledger_says_value_limit_medium_and_the_other_rules(mixed: Manifest)
     one, two = rows["data.json:1"], rows["data.json:2"]
     assert (one["value"], one["limit"], one["detail"]) == ("8", "short_side >= 10", "a.jpg")
     assert one["others"] == ["loss"]
-    assert (two["value"], two["detail"], two["others"]) == ("8", "a.jpg", ["long"])
+    assert (two["value"], two["detail"], two["others"]) == ("8", "#2 a.jpg", ["long"])
     text = ledger(filtered(mixed, "long: chars >= 16 AND words > 1", out="y"))[0]
     assert text["value"] == "chars=12 words=2"
     failed = rows["data.json:4"]
@@ -260,3 +261,81 @@ def test_many_shards_decide_as_one(ingest: Ingest, plain: Path, monkeypatch: pyt
     assert len(many.shards) > 3
     assert many.digest == one.digest
     assert np.array_equal(sorted(reasons(many).items()), sorted(reasons(one).items()))
+
+
+def test_a_field_of_meta_is_judged_by_the_samples_of_the_manifest(ingest: Ingest, dataset: Dataset) -> None:
+    """What lies in the same shard and is not selected must not decide its type."""
+    records = [record(None, f"{i}?", score=s, group=g) for i, (s, g) in enumerate(
+        [(5, "n"), (2, "n"), (8, "n"), ("high", "t"), ("low", "t")]
+    )]  # fmt: skip
+    manifest = ingest(dataset(records, {}))
+    filtered(manifest, "meta.group = 'n'", out="numbers")
+    config = FilterConfig(
+        store=manifest.store.url, manifest="numbers", out="high", where=["meta.score >= 3"], workers=0
+    )
+    assert run_filter(config)["samples"] == 2
+
+
+def test_whole_numbers_of_meta_stay_whole(ingest: Ingest, dataset: Dataset) -> None:
+    records = [record(None, f"{i}?", number=2**53 + i) for i in range(3)]
+    made = filtered(ingest(dataset(records, {})), f"meta.number = {2**53 + 1}")
+    assert set(places(made)) == {0, 2}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "meta.no LIKE 'a%'", "LENGTH(meta.no) > 3", "ABS(meta.no) > 3", "meta.no", "meta.no IN ('a')",
+        "meta.no <= QUANTILE_DISC(meta.no, 0.9)", "meta.no > 3 OR meta.nor < 2",
+    ],
+)  # fmt: skip
+def test_a_field_that_no_sample_has_does_not_apply(ingest: Ingest, plain: Path, rule: str) -> None:
+    assert filtered(ingest(plain), rule).samples == 39
+
+
+def test_arithmetic_neither_wraps_nor_hides(ingest: Ingest, dataset: Dataset) -> None:
+    manifest = ingest(dataset([record("a.jpg"), record("b.jpg"), record(None)], files()))
+    assert filtered(manifest, "turns * 2000000000 > 0").samples == 3
+    assert filtered(manifest, "orientation * 200 > 100", out="b").samples == 3
+    assert filtered(manifest, "urls / urls >= 0.5", "urls / urls < 0.5", out="c").samples == 3
+    with pytest.raises(ValueError, match=r"rule language: .* can't be worked out: .*TRY_CAST gives null"):
+        filtered(manifest, "CAST(language AS INT) > 3", out="d")
+
+
+def test_an_average_of_pictures_does_not_judge_a_sample_without_one(mixed: Manifest) -> None:
+    rule = "AVG(width) OVER (PARTITION BY source) < 1"
+    assert set(places(filtered(mixed, rule))) == {0, 1, 2, 4, 5}
+
+
+def test_a_damaged_sidecar_is_never_decided_from(ingest: Ingest, plain: Path) -> None:
+    manifest = ingest(plain)
+    filtered(manifest, "chars > 1")
+    [name] = manifest.store.names("sidecars/text")
+    path = Path(manifest.store.path(name))
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    column = next(c for i in range(group.num_columns) if (c := group.column(i)).path_in_schema == "chars")
+    data = bytearray(path.read_bytes())
+    data[(column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"is damaged: .*; delete it, and it is measured again"):
+        filtered(manifest, "chars > 2", out="y")
+    path.unlink()
+    assert filtered(manifest, "chars > 2", out="y").samples == 39
+
+
+def test_forgetting_during_a_filter_changes_nothing_of_it(
+    ingest: Ingest, plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from infinity_mm.withdraw import forget
+    from pipelines.judge import Judge
+
+    manifest = ingest(plain)
+    doomed = samples(manifest)[0].sample_id.hex()
+    decide = Judge.decide
+
+    def late(self: Judge, *args: Any) -> Any:
+        forget(manifest.store, doomed, "now")
+        return decide(self, *args)
+
+    monkeypatch.setattr(Judge, "decide", late)
+    assert filtered(manifest, "chars <= MAX(chars)").samples == 39

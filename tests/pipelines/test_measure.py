@@ -222,3 +222,44 @@ def test_what_can_not_be_measured_is_said(ingest: Ingest, plain: Path) -> None:
         filtered(
             Manifest.open(Store.open(url), "raw"), where=["tokens < 9"], tokenizer="/nowhere/tokenizer.json"
         )
+
+
+def test_one_record_that_is_no_unicode_is_one_failed_row(ingest: Ingest, dataset: Dataset) -> None:
+    path = dataset([record(None, f"{i}?", tags=["a"], note=f"n{i}") for i in range(5)], {})
+    path.write_text(path.read_text().replace('"n3"', '"\\ud800"'))
+    manifest = ingest(path)
+    result = filtered(manifest, where=["meta.note <> 'n1'"])
+    assert (result["dropped"], result["failed"]) == (1, 1)
+    assert "arrived_failed" in result["reasons"]
+    assert filtered(manifest, out="y", where=["tag_count > 0"])["failed"] == 1
+
+
+def test_pieces_of_another_size_are_not_put_together(
+    ingest: Ingest, plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = ingest(plain)
+    monkeypatch.setattr(pipelines.measure, "_joined", lambda *args: pytest.fail("killed before joining"))
+    monkeypatch.setattr(pipelines.measure, "PIECES", {"media": 3, "samples": 10})
+    with pytest.raises(pytest.fail.Exception):
+        measured(manifest, "chars")
+    monkeypatch.undo()
+    monkeypatch.setattr(pipelines.measure, "PIECES", {"media": 3, "samples": 20})
+    [file] = measured(manifest, "chars")["text"].values()
+    assert read_table(manifest.store, file).num_rows == manifest.shards[0].rows
+
+
+def test_a_key_does_not_depend_on_where_a_tokenizer_lies(ingest: Ingest, plain: Path, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    made = Tokenizer(WordLevel({"?": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    made.pre_tokenizer = Whitespace()
+    made.save(str(one))
+    two.write_bytes(one.read_bytes())
+    manifest = ingest(plain)
+    first = filtered(manifest, where=["tokens > 0"], tokenizer=str(one))
+    assert filtered(manifest, out="y", where=["tokens > 1"], tokenizer=str(two))["measured_shards"] == 0
+    document = Manifest.open(manifest.store, first["manifest"]).document
+    assert set(document["measures"]["tokens"]) == {"tokenizer_sha256"}

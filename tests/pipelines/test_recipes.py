@@ -43,6 +43,12 @@ def test_the_recipes_that_ship() -> None:
     [
         ("rules: {a: 'width >='}", "rule a: 'width >=' is no SQL expression"),
         ("rules: {a: {keep: width > 1, colour: red}}", "Extra inputs are not permitted"),
+        ("rules: {a: 5}", "rule 'a' has no SQL: write NAME: SQL"),
+        ("rules: {a: width > 1, b: width > 2, a: width > 3}", "the key 'a' is given twice"),
+        ("rules: {'my rule': width > 1}", "'my rule' can't name a rule: letters of English"),
+        ("rules: {withdrawn: width > 1}", "the ledger has a reason of that name"),
+        ("rules: {loss_failed: width > 1}", "the ledger has a reason of that name"),
+        ("allow: no_turns", "`allow` is a list of names of rules"),
         ("rules: {empty_turn: turns > 1}", "rule 'empty_turn' is built in"),
         ("rules: [width > 1]", "has no mapping `rules`"),
         ("stages: [{filter: {}}]", "is of stages: give it to `imm run`"),
@@ -63,9 +69,29 @@ def test_a_recipe_that_is_not_there_names_those_that_ship() -> None:
         read_recipe("strickt")
 
 
+def rules_of(**options: Any) -> dict[str, str]:
+    compiled = FilterConfig(manifest="raw", dry_run=True, **options).compiled()
+    return {rule.rule.name: rule.rule.keep for rule in compiled}
+
+
 def test_two_rules_of_one_name_are_refused() -> None:
-    with pytest.raises(ValidationError, match="two rules are named 'refusal'"):
-        FilterConfig(manifest="raw", out="x", recipe="strict", where=["refusal: chars > 1"])
+    for where in (["a: chars > 1", "a: chars > 2"], ["empty_turn: turns > 1"]):
+        with pytest.raises(ValidationError, match="two rules are named"):
+            FilterConfig(manifest="raw", out="x", where=where)
+
+
+def test_a_rule_given_by_name_replaces_the_recipes() -> None:
+    before = rules_of(recipe="strict")
+    after = rules_of(recipe="strict", where=["small_picture: short_side >= 200"])
+    assert after == before | {"small_picture": "short_side >= 200"}
+    assert list(after) == list(before)
+
+
+def test_recipes_add_up(tmp_path: Path) -> None:
+    both = rules_of(recipe=["strict", "balanced"])
+    assert both == rules_of(recipe="strict") | rules_of(recipe="balanced")
+    with pytest.raises(ValidationError, match="two recipes say different things of 'small_picture'"):
+        rules_of(recipe=["strict", "documents"])
 
 
 def test_out_may_be_left_out_of_a_dry_run_only() -> None:

@@ -46,6 +46,12 @@ def test_names_do_not_collide() -> None:
         ("foo(width) > 1", "unsupported function 'foo'"),
         ("loss <= QUANTILE_DISC(loss, 95)", "between 0 and 1"),
         ("*", "is no SQL expression"),
+        ("width =< 3", "is no SQL expression: .*; write <="),
+        ("QUANTILE(loss, 0.9) > loss", "write QUANTILE_DISC"),
+        ('refusal = "none"', "a text stands in single quotes"),
+        ("größe: chars > 3", "'größe' can't name a rule"),
+        ("my rule: chars > 3", "'my rule' can't name a rule"),
+        ("repeat: chars > 3", "the ledger has a reason of that name"),
     ],
 )
 def test_what_can_not_be_used_is_said(text: str, said: str) -> None:
@@ -64,6 +70,8 @@ def test_what_can_not_be_used_is_said(text: str, said: str) -> None:
          "QUANTILE_DISC(loss, 0.9) OVER (PARTITION BY source)", False),
         ("media_kind = shown_as", "media_kind", "=", "shown_as", False),
         ("meta.a > 1", '"meta.a"', ">", "1", True),
+        ("20 <= chars", "chars", ">=", "20", True),
+        ("0.5 > special_ratio", "special_ratio", "<", "0.5", True),
     ],
 )  # fmt: skip
 def test_a_comparison_has_two_sides(text: str, left: str, operator: str, right: str, fixed: bool) -> None:
@@ -90,6 +98,10 @@ def test_what_is_more_than_a_comparison_has_none(text: str) -> None:
         ("chars > 1 AND width > 1", True, True),
         ("LENGTH(refusal) < 9 AND language IN ('en') AND COALESCE(loss, 1) < ABS(chars)", True, False),
         ("refusal <> 'over (x)'", True, False),
+        ("chars > 1 /* MAX(chars) */ -- OVER", True, False),
+        ("MAX/**/(chars) > 3 AND chars > 1", False, False),
+        ('chars > 1 AND "max"(chars) > 3', False, False),
+        ("chars /* don't */ <= MIN(chars)", False, False),
         ("chars > AVG(chars)", False, False),
         ("loss <= QUANTILE_DISC(loss, 0.9)", False, False),
         ("ROW_NUMBER() OVER (PARTITION BY source ORDER BY draw) <= 9", False, False),

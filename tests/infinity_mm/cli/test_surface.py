@@ -85,7 +85,8 @@ def test_every_command_works_and_its_json_keys_are_frozen(
     assert (code, set(traced)) == (0, {"id", "samples", "rejected_records"})
     assert keys("forget", traced["samples"][0]["sample_id"]) == {"kind", "values", "samples"}
     assert keys("gc", "--dry-run") == {
-        *("dry_run", "files_deleted", "pieces_deleted", "bytes_freed", "media_erased", "samples_erased", "measures_erased")
+        *("dry_run", "files_deleted", "pieces_deleted", "bytes_freed"),
+        *("media_erased", "samples_erased", "measures_erased"),
     }
     Path("r.yaml").write_text("stages: [{filter: {manifest: raw, out: again, workers: 0}}]")
     assert keys("run", "r.yaml") == {"stages", "skipped"}

@@ -225,3 +225,56 @@ def test_many_ingests_are_told_as_one(ingest: Ingest, dataset: Dataset) -> None:
     first, second = told(Manifest.open(manifest.store, mixed["manifest"])).stages
     assert (first.kind, first.account.came, first.account.kept, len(first.sources)) == ("ingest", 16, 8, 1)
     assert (second.parents, second.account.came) == ([first.title], 8)
+
+
+def test_the_offending_picture_is_the_one_that_is_shown(ingest: Ingest, dataset: Dataset) -> None:
+    files = {"a/image.png": jpeg(1, (64, 64)), "b/image.png": jpeg(2, (16, 16))}
+    data = dataset([record(["a/image.png", "b/image.png"])], files)
+    manifest = ingest(data)
+    config = FilterConfig(
+        store=manifest.store.url, manifest="raw", out="x", where=["short_side >= 32"],
+        allow=["wrong_format"], workers=0,
+    )  # fmt: skip
+    report = told(Manifest.open(manifest.store, run_filter(config)["manifest"]))
+    [example] = next(rule for rule in report.rules if rule.name == "short_side").dropped
+    assert example.medium is not None
+    assert (example.value, example.medium.width) == ("16", 16)
+
+
+def test_histograms_agree_with_what_was_dropped(ingest: Ingest, dataset: Dataset) -> None:
+    """A limit between two floats of 32 bits; a tail far off; values that are no numbers."""
+    files = {f"{i}.jpg": jpeg(i, (24, 10)) for i in range(3)}
+    records = [record(f"{i}.jpg", "x" * (6 + i * 400), loss=10.0**i) for i in range(3)]
+    manifest = ingest(dataset(records, files))
+    where = ["aspect <= 2.4", "chars <= 500", "loss <= 50", "odd: loss / urls >= 1", "none: urls / urls <= 1"]
+    config = FilterConfig(store=manifest.store.url, manifest="raw", out="x", where=where, workers=0)
+    report = told(Manifest.open(manifest.store, run_filter(config)["manifest"]))
+    for rule in report.rules:
+        for one in rule.distributions:
+            assert isinstance(one, Histogram)
+            assert (sum(one.dropped), one.below, one.above) == (rule.alone, 0, 0), rule.name
+
+
+def test_one_distinct_picture(ingest: Ingest, dataset: Dataset) -> None:
+    report = told(ingest(dataset([record("a.jpg", f"{i}?", n=10**18) for i in range(4)], {"a.jpg": jpeg(1)})))
+    assert report.media == 1
+
+
+def test_an_empty_manifest_beside_a_full_one(made: Manifest) -> None:
+    config = FilterConfig(store=made.store.url, manifest="kept", out="none", where=["chars < 0"], workers=0)
+    none = Manifest.open(made.store, run_filter(config)["manifest"])
+    pair = report_on(none, made)
+    assert isinstance(pair, Comparison)
+    assert {d.measured.name for d in pair.b.distributions} == {
+        d.measured.name for d in told(made).distributions
+    }
+    assert pair.b.turns is not None
+
+
+def test_cards_are_of_what_is_left(made: Manifest) -> None:
+    for card in told(made).cards:
+        forget(made.store, card.sample_id, "")
+    again = told(Manifest.open(made.store, made.file))
+    assert len(again.cards) == 12
+    assert again.samples == made.samples - 12
+    assert any("12 samples were withdrawn" in note for note in again.notes)
