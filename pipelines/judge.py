@@ -118,11 +118,16 @@ class Judge:
         return Decided(status, first, findings, samples, uses)
 
     def sides(self, number: int, decided: Decided) -> "Sides":
-        """The two sides of a rule's comparison on a shard."""
+        """The two sides of a rule's comparison on a shard; of a range, the measure and the nearer limit."""
         rule, finding = self.rules[number], decided.findings[number]
         frame, owners = _rows(rule, decided.samples, decided.uses)
         sides = _sides(rule, frame) if finding.sides is None else finding.sides
-        assert sides is not None, "the rule is no comparison"
+        if rule.between is not None:
+            low, high = rule.between
+            value = pl.col(rule.reads[0])
+            nearer = pl.when(value < (low + high) / 2).then(low).otherwise(high)
+            sides = frame.select(value.alias(":left"), nearer.alias(":right"))
+        assert sides is not None, "the rule is neither a comparison nor a range"
         medium = np.full(len(frame), -1) if owners is None or not decided.uses else decided.uses.medium
         owners = np.arange(len(frame)) if owners is None else owners
         return Sides(sides[":left"], sides[":right"], owners, medium, _failed(rule, frame), finding.broken)

@@ -67,6 +67,8 @@ def load(path: Path) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
         recipe = load_yaml(path)
     except FileNotFoundError as error:
         raise ValueError(f"recipe {path} can't be read: {error}") from None
+    if isinstance(recipe, dict) and "rules" in recipe:
+        raise ValueError(f"recipe {path} is of rules: give it to `imm filter --recipe`")
     if not isinstance(recipe, dict) or not isinstance(recipe.get("stages"), list) or not recipe["stages"]:
         raise ValueError(f"recipe {path} has no list of `stages`")
     common = {k: v for k, v in recipe.items() if k != "stages"}

@@ -78,6 +78,13 @@ class Comparison(NamedTuple):
     fixed: bool
 
 
+class Range(NamedTuple):
+    """A rule `measure BETWEEN low AND high` with two numbers."""
+
+    low: float
+    high: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
     """A rule ready to be decided. `reads`: the measures named; `needs`: those and what they are made of.
@@ -95,10 +102,19 @@ class Compiled:
     comparison: Comparison | None
 
     @property
+    def between(self) -> Range | None:
+        """The two limits of a rule that is one measure BETWEEN two numbers."""
+        found = BETWEEN.fullmatch(self.sql)
+        return Range(*sorted((float(found[1]), float(found[2])))) if found else None
+
+    @property
     def expression(self) -> pl.Expr:
         return pl.sql_expr(self.sql)
 
 
+BETWEEN = re.compile(
+    r"\"?[\w.]+\"?\s+BETWEEN\s+(-?[0-9.]+(?:e-?[0-9]+)?)\s+AND\s+(-?[0-9.]+(?:e-?[0-9]+)?)", re.IGNORECASE
+)
 # What every `imm filter` asks for, unless it is told to allow it.
 BUILT_IN: dict[str, Rule] = {
     rule.name: rule

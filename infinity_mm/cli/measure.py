@@ -20,10 +20,12 @@ def show(result: Mapping[str, Any]) -> str:
         if "median" in found:
             numbers.append((*start, *(number(found[k]) for k in ("min", "p5", "median", "p95", "max"))))
         else:
-            top = ", ".join(f"{value} {count:,}" for value, count in found.get("top", {}).items())
-            words.append((*start, top or "-"))
-    lines = [f"{result['in']:,} samples, {result['media']:,} media", *columns(numbers, right=range(2, 10))]
-    lines += ["", *columns(words, right=range(2, 5))] if len(words) > 1 else []
+            top = [f"{value} {count:,}" for value, count in found.get("top", {}).items()]
+            more = found.get("distinct", 0) - len(top)
+            words.append((*start, ", ".join([*top, *([f"and {more:,} more"] if more else [])]) or "-"))
+    lines = [f"{result['in']:,} samples, {result['media']:,} media"]
+    for table, right in ((numbers, range(2, 10)), (words, range(2, 5))):
+        lines += ["", *columns(table, right=right)] if len(table) > 1 else []
     return "\n".join([*lines, *([result["note"]] if result["note"] else [])])
 
 

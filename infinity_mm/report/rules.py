@@ -17,12 +17,13 @@ def rules(every: Sequence[Rule]) -> Html:
     """A table of all rules, then each by itself that dropped something or has a limit to look at."""
     if not every:
         return empty("No stage of this manifest has rules.")
+    several = len({rule.stage for rule in every}) > 1
     rows = [
         (
             tag("a", said(rule.name, NAME_TEXT), href=f"#rule-{number}")
             if _has_more(rule)
             else said(rule.name, NAME_TEXT),
-            said(rule.stage, NAME_TEXT),
+            *([said(rule.stage, NAME_TEXT)] if several else []),
             tag("code", said(rule.keep, SQL_TEXT)),
             "–" if rule.alone is None else f"{rule.alone:,}",
             f"{rule.in_sequence:,}",
@@ -30,9 +31,10 @@ def rules(every: Sequence[Rule]) -> Html:
         )
         for number, rule in enumerate(every, 1)
     ]
-    heads = ("Rule", "Stage", "Keeps", "Drops alone", "Dropped in turn", "Failed")
+    heads = ("Rule", *(["Stage"] if several else []), "Keeps", "Drops alone", "In sequence", "Failed")
+    last = len(heads)
     return join(
-        table(heads, rows, numbers=(3, 4, 5), wide=(2,)),
+        table(heads, rows, numbers=(last - 3, last - 2, last - 1), wide=(last - 4,)),
         [_rule(rule, number) for number, rule in enumerate(every, 1) if _has_more(rule)],
     )
 

@@ -109,7 +109,16 @@ def _numbers(made: Manifest, parent: Manifest, every: Sequence[Compiled]) -> dic
 
 
 def _compares(rule: Compiled) -> bool:
-    return rule.comparison is not None and rule.comparison.operator in UPWARD
+    comparison = rule.comparison
+    return rule.between is not None or (comparison is not None and comparison.operator in UPWARD)
+
+
+def _distance(rule: Compiled, values: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """How far values are on the side of a limit that is kept; negative beyond it."""
+    if rule.between is not None:
+        return np.minimum(values - rule.between.low, rule.between.high - values)
+    assert rule.comparison is not None
+    return values - limits if UPWARD[rule.comparison.operator] else limits - values
 
 
 def _add(found: _Numbers, judge: Judge, i: int, decided: Decided, table: pa.Table) -> None:
@@ -117,11 +126,10 @@ def _add(found: _Numbers, judge: Judge, i: int, decided: Decided, table: pa.Tabl
     left, right, owners, medium, failed, broken = judge.sides(i, decided)
     if not (left.dtype.is_numeric() and right.dtype.is_numeric()):
         return
-    assert rule.comparison is not None
+    fixed = rule.between is not None or (rule.comparison is not None and rule.comparison.fixed)
     values, limits = (s.cast(pl.Float64).fill_null(np.nan).to_numpy() for s in (left, right))
     there = np.isfinite(values) & np.isfinite(limits)
-    upward = UPWARD[rule.comparison.operator]
-    distance = values - limits if upward else limits - values
+    distance = _distance(rule, values, limits)
     found.values.append(values[there])
     found.broken.append(broken[there])
     found.failed += int(np.count_nonzero(~there & failed))
@@ -130,17 +138,15 @@ def _add(found: _Numbers, judge: Judge, i: int, decided: Decided, table: pa.Tabl
     if len(found.limits) <= MOST_LIMITS:
         for at in np.unique(limits[there])[: MOST_LIMITS + 1]:
             first = int(owners[np.flatnonzero(there & (limits == at))[0]])
-            found.limits.setdefault(float(at), "" if rule.comparison.fixed else sources[first])
+            found.limits.setdefault(float(at), "" if fixed else sources[first])
     near = there & (decided.first[owners] < 0) & (np.maximum(distance, 0) <= NEAR * np.abs(limits))
     kept = np.flatnonzero(near)
     nearest = kept[np.argsort(distance[kept], kind="stable")[:MOST_NEARLY]]
     for k, value, limit in zip(nearest, text_of(left[nearest]), text_of(right[nearest]), strict=True):
         identity = table.column("sample_id")[int(owners[k])].as_py()
-        words = (
-            rule.rule.keep
-            if rule.comparison.fixed
-            else f"{rule.comparison.left} {rule.comparison.operator} {limit}"
-        )
+        words = rule.rule.keep
+        if rule.comparison is not None and not fixed:
+            words = f"{rule.comparison.left} {rule.comparison.operator} {limit}"
         found.near.append(Near(max(0.0, float(distance[k])), identity, int(medium[k]), value or "", words))
     found.near = sorted(found.near, key=lambda n: (n.distance, n.sample, n.medium))[:MOST_NEARLY]
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, field_validator
 
 from infinity_mm.compare import diff
 from infinity_mm.executor import Report as Progress
@@ -22,6 +24,7 @@ from infinity_mm.report.distributions import Bar, Categories, Distribution, Hist
 from infinity_mm.report.distributions import Measured as About
 from infinity_mm.report.model import Comparison, Only, Reading, Report, SampleCard, Source
 from infinity_mm.report.page import render
+from infinity_mm.schema import ID
 from infinity_mm.store import Store
 from pipelines.config import MeasuringConfig
 from pipelines.frames import Frames, shard_table
@@ -56,16 +59,23 @@ class ReportConfig(MeasuringConfig):
     """Write a page about one manifest or two."""
 
     manifests: list[str] = Field(
-        min_length=1,
-        max_length=2,
         description="Manifest to report on, or two to set side by side: NAME, digest or path.",
         json_schema_extra={"positional": True},
     )
     out: Path = Field(description="HTML file to write.")
 
+    @field_validator("manifests")
+    @classmethod
+    def _one_or_two(cls, names: list[str]) -> list[str]:
+        if len(names) not in (1, 2):
+            raise ValueError("give one manifest, or two to set side by side")
+        return names
+
 
 def run(config: ReportConfig, report: Progress | None = None) -> dict[str, Any]:
     """Write the page; what it is about."""
+    if config.out.exists() and not config.out.is_file():
+        raise ValueError(f"{config.out} is no file that could be replaced: name an HTML file with --out")
     if config.out.exists() and not config.replace:
         raise ValueError(f"{config.out} is there already: give --replace to write it anew, or another --out")
     store = Store.open(config.store)
@@ -266,12 +276,13 @@ def _readings(manifest: Manifest, files: Files, samples: Sequence[Any]) -> dict[
 def _compared(manifests: Sequence[Manifest], pages: Sequence[Report], values: Sequence[Values]) -> Comparison:
     found = diff(*manifests)
     only = []
-    for manifest, one, side in zip(manifests, values, ("a", "b"), strict=True):
+    for manifest, other, one, side in zip(manifests, manifests[::-1], values, ("a", "b"), strict=True):
         told_of = found[f"only_in_{side}"]
         samples = list(find(manifest, map(bytes.fromhex, told_of["first"][:MOST_ONLY])).values())
-        shown: list[SampleCard] = cards(
-            manifest, samples, Pictures(manifest.library()), _readings(manifest, one.files, samples)
-        )
+        readings = _readings(manifest, one.files, samples)
+        for identity, why in _lost(other, [s.sample_id for s in samples]).items():
+            readings[identity] = [Reading(name="why not there", value=why), *readings.get(identity, [])]
+        shown: list[SampleCard] = cards(manifest, samples, Pictures(manifest.library()), readings)
         only.append(Only(samples=told_of["samples"], sources=list(told_of["sources"].items()), cards=shown))
     return Comparison(
         a=pages[0],
@@ -281,3 +292,14 @@ def _compared(manifests: Sequence[Manifest], pages: Sequence[Report], values: Se
         only_a=only[0],
         only_b=only[1],
     )
+
+
+def _lost(manifest: Manifest, wanted: Sequence[bytes]) -> dict[bytes, str]:
+    """Where samples were lost on the way to a manifest: the stage and its reason."""
+    found: dict[bytes, str] = {}
+    for step in steps(manifest.store, manifest):
+        if wanted and step.has_ledger():
+            rows = np.flatnonzero(pc.is_in(step.ledger.column("sample_id"), pa.array(wanted, ID)))
+            for row in step.ledger.take(pa.array(rows)).to_pylist():
+                found[row["sample_id"]] = f"{step.title}: {row['reason']}"
+    return found

@@ -150,6 +150,9 @@ def test_two_manifests_side_by_side(made: Manifest) -> None:
     )
     assert dict(pair.only_a.sources) == {"a": 9, "b": 8}
     assert len(pair.only_a.cards) == 4
+    reasons = {row["sample_id"].hex(): row["reason"] for row in ledger(made)}
+    for card in pair.only_a.cards:
+        assert str(card.readings[0].value).endswith(f": {reasons[card.sample_id]}")
     assert (pair.a.samples, pair.b.samples) == (raw.samples, made.samples)
 
 
@@ -246,13 +249,21 @@ def test_histograms_agree_with_what_was_dropped(ingest: Ingest, dataset: Dataset
     files = {f"{i}.jpg": jpeg(i, (24, 10)) for i in range(3)}
     records = [record(f"{i}.jpg", "x" * (6 + i * 400), loss=10.0**i) for i in range(3)]
     manifest = ingest(dataset(records, files))
-    where = ["aspect <= 2.4", "chars <= 500", "loss <= 50", "odd: loss / urls >= 1", "none: urls / urls <= 1"]
+    where = [
+        *("aspect <= 2.4", "chars <= 500", "loss <= 50", "odd: loss / urls >= 1", "none: urls / urls <= 1"),
+        "between: chars BETWEEN 20 AND 700",
+    ]
     config = FilterConfig(store=manifest.store.url, manifest="raw", out="x", where=where, workers=0)
     report = told(Manifest.open(manifest.store, run_filter(config)["manifest"]))
     for rule in report.rules:
         for one in rule.distributions:
             assert isinstance(one, Histogram)
             assert (sum(one.dropped), one.below, one.above) == (rule.alone, 0, 0), rule.name
+    between = next(rule for rule in report.rules if rule.name == "between")
+    assert between.alone == 2
+    [one] = between.distributions
+    assert isinstance(one, Histogram)
+    assert [limit.at for limit in one.limits] == [20, 700]
 
 
 def test_one_distinct_picture(ingest: Ingest, dataset: Dataset) -> None:
