@@ -91,10 +91,19 @@ class Silent:
     def done(self) -> None: ...
 
 
-def run(step: Step, units: Iterable[Any], *, workers: int, report: Report | None = None) -> list[Any]:
+def run(
+    step: Step,
+    units: Iterable[Any],
+    *,
+    workers: int,
+    report: Report | None = None,
+    each: Callable[[int, Any], None] | None = None,
+) -> list[Any]:
     """Work on every unit; the results in unit order. `workers` 0 works in this process.
 
-    Raises what the work raised, with the worker's traceback as its cause, or WorkerDied.
+    With `each`, a result is given to it with its unit's number, as it arrives and in any order, and is not
+    kept: the list then holds None. Raises what the work raised, with the worker's traceback as its cause, or
+    WorkerDied.
     """
     units = list(units)
     if not units:
@@ -105,11 +114,11 @@ def run(step: Step, units: Iterable[Any], *, workers: int, report: Report | None
         if workers == 0:
             results = []
             work = step.open(step.config)
-            for unit in units:
-                results.append(work(unit, Guard()))
+            for number, unit in enumerate(units):
+                results.append(_handed(each, number, work(unit, Guard())))
                 report.advance()
             return results
-        return _Pool(step, units, min(workers, len(units)), report).run()
+        return _Pool(step, units, min(workers, len(units)), report, each).run()
     finally:
         report.done()
 
@@ -121,6 +130,14 @@ WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 27),
 }
+
+
+def _handed(each: Callable[[int, Any], None] | None, number: int, result: Any) -> Any:
+    """A result to keep: None where somebody takes it as it arrives."""
+    if each is None:
+        return result
+    each(number, result)
+    return None
 
 
 def _context(step: Step) -> Any:
@@ -161,8 +178,15 @@ class _Worker:
 
 
 class _Pool:
-    def __init__(self, step: Step, units: Sequence[Any], workers: int, report: Report) -> None:
-        self.step, self.units, self.report = step, units, report
+    def __init__(
+        self,
+        step: Step,
+        units: Sequence[Any],
+        workers: int,
+        report: Report,
+        each: Callable[[int, Any], None] | None,
+    ) -> None:
+        self.step, self.units, self.report, self.each = step, units, report, each
         self.todo = list(range(len(units)))[::-1]
         self.results: dict[int, Any] = {}
         self.crashes: Counter[tuple[int, int]] = Counter()
@@ -198,9 +222,9 @@ class _Pool:
             return
         if error is not None:
             raise value from RuntimeError(f"in a worker of {self.step.name}:\n{error}")
-        self.results[number] = value
-        self.report.advance()
         self._next(worker)
+        self.results[number] = _handed(self.each, number, value)
+        self.report.advance()
 
     def _died(self, worker: _Worker, number: int) -> None:
         item = worker.place.value

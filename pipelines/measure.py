@@ -1,14 +1,12 @@
 """Measuring: the map step that fills the sidecars a stage wants, and only those that are missing.
 
 All families that share a decode are measured in one pass, so that no later question decodes a picture again.
-Time is that of the looks (a decode for media, parsing for samples); memory is one shard's rows a worker, and
-one medium's bytes and pixels.
+Time is that of the looks (a decode for media, parsing for samples). Memory: what was measured of the shards
+under way, a piece's rows a worker, and one medium's bytes and pixels. A killed run keeps its finished shards.
 """
 
-import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -20,7 +18,7 @@ from infinity_mm.media.index import Unavailable, read_checked
 from infinity_mm.media.shards import Shard
 from infinity_mm.schema import samples_from
 from infinity_mm.sidecars import Family, sidecar_name, table_of, write_sidecar
-from infinity_mm.store import Store, read_table
+from infinity_mm.store import Store
 from infinity_mm.tombstones import read_tombstones
 from pipelines.config import MeasuringConfig
 from pipelines.measures.medium_look import MediumLook
@@ -29,7 +27,7 @@ from pipelines.measures.sample_look import SampleLook
 from pipelines.measures.tokens import resolve_tokenizer
 
 SAMPLE_BATCH = 1024
-PIECES = {"media": 128, "samples": 8192}  # rows of a piece
+PIECES = {"media": 64, "samples": 4096}  # rows of a piece
 FAILURES = (ArithmeticError, LookupError, OSError, MemoryError, RecursionError)
 
 Settings = dict[str, dict[str, Any]]  # by family
@@ -42,41 +40,36 @@ class MeasureConfig(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Rows `start` to `end` of a shard: the unit of work, so that a single large shard uses all workers.
-
-    `names`: where each missing family's rows go; `entry`: a sample shard's line in its manifest.
-    """
+    """Rows `start` to `end` of a shard and the families to measure there: what a worker does at a time, so
+    that a single large shard uses all workers. `entry`: a sample shard's line in its manifest."""
 
     shard: str
     start: int
     end: int
-    names: dict[str, str]
+    families: tuple[str, ...]
     entry: dict[str, Any] | None
-
-
-class Measured(NamedTuple):
-    """The files of a piece by family: the names it was given, or others where media were unavailable."""
-
-    shard: str
-    files: dict[str, str]
 
 
 Values = Callable[[Any], Sequence[Any]]
 
 
 def open_step(config: MeasureConfig) -> Work:
-    """The map step: Piece -> Measured."""
+    """The map step: Piece -> a table for each of its families."""
     store = Store.open(config.store)
     withdrawn = read_tombstones(store).ids
     families = {name: family_of(name, given) for name, given in config.settings.items()}
     opened: dict[str, Values] = {}
+    checked: set[str] = set()
 
-    def work(piece: Piece, guard: Guard) -> Measured:
-        for name in piece.names:
+    def work(piece: Piece, guard: Guard) -> dict[str, pa.Table]:
+        for name in piece.families:
             if name not in opened:
                 opened[name] = families[name].open(config.settings[name])
+        if piece.entry and piece.shard not in checked:
+            check_shard(store, piece.entry)
+            checked.add(piece.shard)
         looks = _samples(store, piece) if piece.entry else _media(store, piece, withdrawn, config.settings)
-        rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in piece.names}
+        rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in piece.families}
         for number, (identity, look) in enumerate(looks):
             trusted = guard(number)
             for name, done in rows.items():
@@ -85,11 +78,7 @@ def open_step(config: MeasureConfig) -> Work:
                 else:
                     done.append(_failed(identity, "crashed_worker: it killed three workers", families[name]))
             guard.done()
-        files = {
-            name: write_sidecar(store, file, table_of(families[name], rows[name]))
-            for name, file in piece.names.items()
-        }
-        return Measured(piece.shard, files)
+        return {name: table_of(families[name], done) for name, done in rows.items()}
 
     return work
 
@@ -110,7 +99,6 @@ def _media(
 
 def _samples(store: Store, piece: Piece) -> Iterator[tuple[bytes, SampleLook]]:
     assert piece.entry is not None
-    check_shard(store, piece.entry)
     table: pa.Table = store.open_arrow(piece.entry["file"]).read_all()
     for start in range(piece.start, piece.end, SAMPLE_BATCH):
         for sample in samples_from(table.slice(start, min(SAMPLE_BATCH, piece.end - start))):
@@ -180,63 +168,59 @@ def measure(
     missing: dict[str, int] = dict.fromkeys(families, 0)
     for of in ("samples", "media"):
         named = [name for name, family in families.items() if family.of == of]
-        pieces: list[Piece] = []
+        shards: list[_Unfinished] = []
         for shard, rows, entry in _shards(manifest, of) if named else ():
-            wanted = {}
+            wanted = []
             for name in named:
                 file = files[name][shard] = sidecar_name(families[name], settings[name], shard)
                 if not store.exists(file):
-                    wanted[name] = file
+                    wanted.append(name)
                     missing[name] += 1
             if wanted:
-                pieces += _pieces(shard, rows, wanted, entry, PIECES[of])
+                shards.append(_Unfinished(shard, rows, tuple(wanted), entry, PIECES[of]))
         config = MeasureConfig(store.url, {name: settings[name] for name in named})
-        todo = [piece for piece in pieces if not all(store.exists(file) for file in piece.names.values())]
-        done = {id(piece): Measured(piece.shard, piece.names) for piece in pieces}
         step = Step(name=f"measure {of}", open=open_step, config=config)
-        for piece, measured in zip(todo, run(step, todo, workers=workers, report=report), strict=True):
-            done[id(piece)] = measured
-        for shard, parts in groupby((done[id(piece)] for piece in pieces), key=lambda m: m.shard):
-            for name, file in _joined(store, families, list(parts), files, shard).items():
-                files[name][shard] = file
+        _fill(store, step, shards, files, workers, report)
     return files, missing
 
 
-def _pieces(
-    shard: str, rows: int, wanted: dict[str, str], entry: dict[str, Any] | None, size: int
-) -> Iterator[Piece]:
-    if rows <= size:
-        yield Piece(shard, 0, rows, wanted, entry)
-        return
-    for start in range(0, rows, size):
-        part = f"-{start}-{start + size}.parquet"
-        names = {
-            name: f"work/measure/{name}/{os.path.basename(file).removesuffix('.parquet')}{part}"
-            for name, file in wanted.items()
-        }
-        yield Piece(shard, start, min(start + size, rows), names, entry)
+def _fill(
+    store: Store,
+    step: Step,
+    shards: Sequence["_Unfinished"],
+    files: Files,
+    workers: int,
+    report: Report | None,
+) -> None:
+    """Measure shards, and write the sidecars of each when its last piece is there."""
+    pieces = [(shard, piece) for shard in shards for piece in shard.pieces]
+
+    def arrived(number: int, tables: dict[str, pa.Table]) -> None:
+        shard, piece = pieces[number]
+        for name, table in shard.whole_with(piece, tables).items():
+            files[name][shard.shard] = write_sidecar(store, files[name][shard.shard], table)
+
+    run(step, [piece for _, piece in pieces], workers=workers, report=report, each=arrived)
 
 
-def _joined(
-    store: Store, families: dict[str, Family], parts: list[Measured], files: Files, shard: str
-) -> dict[str, str]:
-    """The sidecars of a shard, put together from its pieces, which are then deleted."""
-    if len(parts) == 1:
-        return parts[0].files
-    whole = {}
-    for name in parts[0].files:
-        pieces, whole[name] = [part.files[name] for part in parts], files[name][shard]
-        try:
-            table = pa.concat_tables([read_table(store, piece) for piece in pieces]).combine_chunks()
-            table = table.cast(families[name].schema())  # Parquet names what is in a list otherwise
-        except FileNotFoundError:
-            if not store.exists(whole[name]):
-                raise
-            continue  # another command measures the same and was first
-        whole[name] = write_sidecar(store, whole[name], table)
-        for piece in pieces:
-            store.delete(piece)
-    return whole
+class _Unfinished:
+    """A shard of which pieces are still out. Its sidecars are written when the last one arrives."""
+
+    def __init__(
+        self, shard: str, rows: int, families: tuple[str, ...], entry: dict[str, Any] | None, size: int
+    ) -> None:
+        self.shard = shard
+        starts = range(0, max(rows, 1), size)
+        self.pieces = [Piece(shard, at, min(at + size, rows), families, entry) for at in starts]
+        self._there: dict[int, dict[str, pa.Table]] = {}
+
+    def whole_with(self, piece: Piece, tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+        """The shard's tables by family if this was the last piece, else nothing."""
+        self._there[piece.start] = tables
+        if len(self._there) < len(self.pieces):
+            return {}
+        there, self._there = [self._there[p.start] for p in self.pieces], {}
+        return {name: pa.concat_tables([t[name] for t in there]).combine_chunks() for name in piece.families}
 
 
 def _shards(manifest: Manifest, of: str) -> Iterator[tuple[str, int, dict[str, Any] | None]]:

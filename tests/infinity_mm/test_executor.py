@@ -88,3 +88,12 @@ def test_an_item_that_always_kills_is_skipped_and_only_it() -> None:
 def test_a_unit_that_always_kills_ends_the_run_saying_so() -> None:
     with pytest.raises(WorkerDied, match="died 3 times on unit 0"):
         run(Step(name="t", open=open_dying_always, config=None), [1], workers=1)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_results_are_handed_over_as_they_arrive_and_not_kept(workers: int) -> None:
+    found: dict[int, int] = {}
+    step = Step(name="square", open=open_square, config=None)
+    kept = run(step, range(20), workers=workers, each=lambda number, result: found.update({number: result}))
+    assert kept == [None] * 20
+    assert found == {n: n * n for n in range(20)}

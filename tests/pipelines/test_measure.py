@@ -95,22 +95,31 @@ def test_pieces_and_workers_change_nothing(
         pieces = ingest(plain, store=store)
         measured(pieces, workers=workers)
         assert content(pieces.store) == content(whole.store)
-        assert not list(Path(pieces.store.root, "work/measure").rglob("*.parquet"))
 
 
-def test_finished_pieces_are_not_measured_again(
+def test_finished_shards_are_not_measured_again(
     ingest: Ingest, plain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest = ingest(plain)
     monkeypatch.setattr(pipelines.measure, "PIECES", {"media": 3, "samples": 7})
-    monkeypatch.setattr(pipelines.measure, "_joined", lambda *args: pytest.fail("killed before joining"))
-    with pytest.raises(pytest.fail.Exception):
-        measured(manifest, "brightness")
-    monkeypatch.undo()
-    monkeypatch.setattr(pipelines.measure, "PIECES", {"media": 3, "samples": 7})
-    monkeypatch.setattr(pipelines.measure, "open_step", lambda config: pytest.fail("measured again"))
-    files = measured(manifest, "brightness")
-    assert all(manifest.store.exists(file) for by_shard in files.values() for file in by_shard.values())
+    manifest = ingest(plain, shard_bytes=4000)
+    shards = list(manifest.library().shards())
+    assert len(shards) > 2
+    written: list[str] = []
+    write = pipelines.measure.write_sidecar
+
+    def killed_at_the_third(store: Store, name: str, table: Any) -> str:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(write(store, name, table))
+        return written[-1]
+
+    monkeypatch.setattr(pipelines.measure, "write_sidecar", killed_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        measured(manifest, "width")
+    monkeypatch.setattr(pipelines.measure, "write_sidecar", write)
+    settings = settings_of(MeasuringConfig(), ["width"])
+    _, missing = measure(manifest.store, manifest, settings, workers=0)
+    assert missing == {"header": len(shards) - 2}
 
 
 KILLABLE = """
@@ -232,20 +241,6 @@ def test_one_record_that_is_no_unicode_is_one_failed_row(ingest: Ingest, dataset
     assert (result["dropped"], result["failed"]) == (1, 1)
     assert "arrived_failed" in result["reasons"]
     assert filtered(manifest, out="y", where=["tag_count > 0"])["failed"] == 1
-
-
-def test_pieces_of_another_size_are_not_put_together(
-    ingest: Ingest, plain: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    manifest = ingest(plain)
-    monkeypatch.setattr(pipelines.measure, "_joined", lambda *args: pytest.fail("killed before joining"))
-    monkeypatch.setattr(pipelines.measure, "PIECES", {"media": 3, "samples": 10})
-    with pytest.raises(pytest.fail.Exception):
-        measured(manifest, "chars")
-    monkeypatch.undo()
-    monkeypatch.setattr(pipelines.measure, "PIECES", {"media": 3, "samples": 20})
-    [file] = measured(manifest, "chars")["text"].values()
-    assert read_table(manifest.store, file).num_rows == manifest.shards[0].rows
 
 
 def test_a_key_does_not_depend_on_where_a_tokenizer_lies(ingest: Ingest, plain: Path, tmp_path: Path) -> None:
