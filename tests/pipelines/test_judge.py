@@ -339,3 +339,20 @@ def test_forgetting_during_a_filter_changes_nothing_of_it(
 
     monkeypatch.setattr(Judge, "decide", late)
     assert filtered(manifest, "chars <= MAX(chars)").samples == 39
+
+
+def test_of_several_pictures_the_first_that_breaks_decides(ingest: Ingest, dataset: Dataset) -> None:
+    records = [
+        record(["b.jpg", "c.jpg", "a.jpg"], "One?"),
+        record(["cut.jpg", "c.jpg"], "Two?"),
+        record(["b.jpg", "cut.jpg"], "Three?"),
+    ]
+    manifest = ingest(dataset(records, files()))
+    by_height = filtered(manifest, "height < 20", allow=["undecodable_media"])
+    rows = {row["origin"]: row for row in ledger(by_height)}
+    assert (rows["data.json:0"]["value"], rows["data.json:0"]["detail"]) == ("20", "#1 b.jpg")
+    # One breaks the rule and one failed: it is broken, whatever the other's value would have been.
+    bright = filtered(manifest, "brightness < 0", out="y", allow=["undecodable_media"])
+    assert {row["outcome"] for row in ledger(bright)} == {"dropped"}
+    there = filtered(manifest, "brightness IS NOT NULL", out="z", allow=["undecodable_media"])
+    assert places(there) == {1: "truncated", 2: "truncated"}
