@@ -182,22 +182,11 @@ class Frames:
         return found
 
     def _typed(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The arrived measures, JSON text until now, as what they are; a number must be finite."""
-        error = ERROR + ARRIVED
+        """The arrived measures, JSON text until now, as what they are."""
         for name, kind in self._arrived.items():
             column = pl.col(name)
-            if kind is pl.Int64:
-                frame = frame.with_columns(column.cast(pl.Int64))
-            elif kind is pl.Float64:
-                values = column.cast(pl.Float64)
-                said = pl.format("not_finite: {} is {}", pl.lit(name), column)
-                frame = frame.with_columns(
-                    pl.when(values.is_finite()).then(values).alias(name),
-                    pl.when(values.is_finite())
-                    .then(pl.col(error))
-                    .otherwise(said.fill_null(pl.col(error)))
-                    .alias(error),
-                )
+            if kind in (pl.Int64, pl.Float64):
+                frame = frame.with_columns(column.cast(kind))
             elif kind is pl.Boolean:
                 frame = frame.with_columns(column == "true")
             elif kind is pl.Null:

@@ -1,6 +1,7 @@
 """Deciding: three states, any medium, windows, the ledger's words; and properties over made-up data."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,9 @@ def test_properties(
             others = [n for n in states if states[n] == "broken" and n != stopped[0]]
             assert found[i]["others"] == others
     assert {r["name"]: r["alone"] for r in done["rules"] if r["name"] in alone} == alone
+    dropped = Counter(row["reason"] for row in found.values() if row["outcome"] == "dropped")
+    assert {r["name"]: r["dropped"] for r in done["rules"] if r["dropped"]} == dropped
+    assert sum(r["failed"] for r in done["rules"]) == done["failed"]
 
     again = run_filter(FilterConfig(**{**base, "where": base["where"][::-1]}, out="other"))
     assert again["digest"] == done["digest"]  # the order of rules changes reasons, never what is kept
@@ -339,6 +343,18 @@ def test_forgetting_during_a_filter_changes_nothing_of_it(
 
     monkeypatch.setattr(Judge, "decide", late)
     assert filtered(manifest, "chars <= MAX(chars)").samples == 39
+
+
+def test_media_in_many_shards_in_another_order_than_samples(ingest: Ingest, dataset: Dataset) -> None:
+    made = {f"{i}.jpg": jpeg(i, (20 + i, 30)) for i in range(30)}
+    order = [7 * i % 30 for i in range(30)]
+    first = [record(f"{i}.jpg", f"One {i}?") for i in range(30)]
+    again = [record([f"{i}.jpg", f"{(i + 11) % 30}.jpg"], f"Two {i}?") for i in order]
+    manifest = ingest(dataset([*first, *again], made), shard_bytes=4000)
+    assert len(list(manifest.library().shards())) > 3
+    found = places(filtered(manifest, "width < 45"))
+    pairs = [*([i] for i in range(30)), *([i, (i + 11) % 30] for i in order)]
+    assert set(found) == {place for place, pair in enumerate(pairs) if max(pair) >= 25}
 
 
 def test_of_several_pictures_the_first_that_breaks_decides(ingest: Ingest, dataset: Dataset) -> None:
