@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inputs import jpeg, ledger, reasons, record, samples
 
-from infinity_mm.manifest import Manifest
+from infinity_mm.manifest import Manifest, publish
 from pipelines.filter import FilterConfig
 from pipelines.filter import run as run_filter
 from pipelines.ingest.config import IngestConfig
@@ -372,3 +372,18 @@ def test_of_several_pictures_the_first_that_breaks_decides(ingest: Ingest, datas
     assert {row["outcome"] for row in ledger(bright)} == {"dropped"}
     there = filtered(manifest, "brightness IS NOT NULL", out="z", allow=["undecodable_media"])
     assert places(there) == {1: "truncated", 2: "truncated"}
+
+
+def test_a_medium_that_no_index_has_fails_what_reads_it(ingest: Ingest, plain: Path) -> None:
+    raw = ingest(plain)
+    document = raw.document
+    publish(
+        raw.store, stage="ingest", config={}, shards=raw.shards, media=[], ledger=document["ledger"],
+        counts=document["counts"], sources=document["sources"], name="bare",
+    )  # fmt: skip
+    config = FilterConfig(
+        store=raw.store.url, manifest="bare", out="x", where=["width > 1"], workers=0,
+        allow=["undecodable_media", "wrong_kind", "wrong_format"],
+    )  # fmt: skip
+    result = run_filter(config)
+    assert (result["reasons"], result["kept"]) == ({"missing_media": 35}, 4)
