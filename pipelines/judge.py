@@ -371,9 +371,11 @@ def _errors(rule: Compiled, frame: pl.DataFrame) -> list[str]:
 
 
 def _values(rule: Compiled, frame: pl.DataFrame, sides: pl.DataFrame | None) -> list[str | None]:
-    """What was measured: the left side of a comparison, else every measure read by name."""
+    """What was measured: the left side of a comparison, the one measure read, or all of them by name."""
     if sides is not None:
         return text_of(sides[":left"])
+    if len(rule.reads) == 1:
+        return text_of(frame[rule.reads[0]])
     columns = [text_of(frame[name]) for name in rule.reads]
     return [
         " ".join(f"{n}={v}" for n, v in zip(rule.reads, row, strict=True))
