@@ -212,8 +212,8 @@ def _parse(rule: Rule, sql: str) -> pl.Expr:
 
 
 def _by_row(sql: str) -> bool:
-    plain = '"'.join(PIECES.split(sql)[::2]).lower()
-    return not re.search(r"\bover\b", plain) and set(CALLS.findall(plain)) <= ROW_FUNCTIONS
+    """Whether no call, and no window (`OVER (` reads as one), looks at more than a row."""
+    return set(CALLS.findall('"'.join(PIECES.split(sql)[::2]).lower())) <= ROW_FUNCTIONS
 
 
 def _quote_meta(text: str) -> str:
