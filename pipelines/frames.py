@@ -33,7 +33,7 @@ COLUMNS = ["sample_id", "media", "source", "names", "origin"]
 
 
 class Uses:
-    """The media of some samples. `owners`: the place of each row's sample; `index`: its place in `frame`.
+    """The media of some samples, a row of `frame` each. `owners`: the place of each row's sample, rising.
 
     `medium`: which of its sample's media a row is, -1 for the one row of a sample without media.
     """

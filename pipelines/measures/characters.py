@@ -8,8 +8,8 @@ import re
 import unicodedata
 from functools import cache
 
-HAN = r"\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-KANA = r"\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f"
+from infinity_mm.scripts import HAN, KANA
+
 _LETTER = rf"[^\W_{HAN}{KANA}]"
 _WORD = re.compile(rf"[{HAN}{KANA}]|{_LETTER}+(?:['’]{_LETTER}+)*")
 _ASCII_WORD = re.compile(r"[A-Za-z0-9]+(?:'[A-Za-z0-9]+)*")
