@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,16 @@ def jpeg(seed: int, size: tuple[int, int] = (24, 16), format: str = "JPEG") -> b
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format)
     return buffer.getvalue()
+
+
+def write_folder(folder: Path, files: dict[str, int | str | bytes]) -> Path:
+    """A folder of files by path; a number is the seed of a picture."""
+    for path, content in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        data = jpeg(content) if isinstance(content, int) else content
+        target.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return folder
 
 
 def record(image: Any, text: str = "What is this?", answer: str = "Noise.", **more: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inputs import jpeg, reasons, samples
+from inputs import reasons, samples, write_folder
 
 from infinity_mm.manifest import Manifest
 from infinity_mm.media.shards import read_roots
@@ -22,15 +22,7 @@ Make = Callable[..., Path]
 def make(tmp_path: Path) -> Make:
     """`make({"sub/a.jpg": 1, "a.txt": "text", ...})`: a folder; a number is the seed of a picture."""
 
-    def write(files: dict[str, int | str | bytes], name: str = "photos") -> Path:
-        for path, content in files.items():
-            target = tmp_path / name / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            data = jpeg(content) if isinstance(content, int) else content
-            target.write_bytes(data if isinstance(data, bytes) else data.encode())
-        return tmp_path / name
-
-    return write
+    return lambda files, name="photos": write_folder(tmp_path / name, files)
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from inputs import jpeg
+from inputs import write_folder
 
 from infinity_mm.formats.image_folder import IMAGE_FOLDER
 from infinity_mm.formats.registry import expand, recognise
@@ -28,15 +28,7 @@ ROWS = [
 def make(tmp_path: Path) -> Make:
     """`make({"sub/a.jpg": 1, "a.txt": "text", ...})`: a folder; a number is the seed of a picture."""
 
-    def write(files: dict[str, int | str | bytes], name: str = "photos") -> Path:
-        for path, content in files.items():
-            target = tmp_path / name / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            data = jpeg(content) if isinstance(content, int) else content
-            target.write_bytes(data if isinstance(data, bytes) else data.encode())
-        return tmp_path / name
-
-    return write
+    return lambda files, name="photos": write_folder(tmp_path / name, files)
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
