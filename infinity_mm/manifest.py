@@ -163,13 +163,18 @@ def publish(
         **(extra or {}),
     }
     document["provenance_digest"] = digest_of(document)
-    file = f"{document['digest']}-{document['provenance_digest'][:16]}"
+    file = document_name(document["digest"], document["provenance_digest"])
     text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     # A path in the configuration may have undecodable bytes (PEP 383); as JSON escapes they come back.
     store.write(f"manifests/{file}.json", text.encode(errors="backslashreplace"))
     if name is not None:
         set_ref(store, name, file, replace)
     return Manifest.open(store, file)
+
+
+def document_name(digest: str, provenance: str) -> str:
+    """The name of a manifest's document: two ways to the same data are two documents."""
+    return f"{digest}-{provenance[:16]}"
 
 
 def set_ref(store: Store, name: str, file: str, replace: bool) -> None:
@@ -308,6 +313,11 @@ class Manifest:
                 f"manifest {self.digest[:12]}…: {entry['file']} has {size} bytes instead of "
                 f"{entry['bytes']}: truncated or overwritten"
             )
+
+    @property
+    def parents(self) -> list[str]:
+        """The document names of the manifests it was made from."""
+        return [document_name(p["digest"], p["provenance"]) for p in self.document["parents"]]
 
     @cached_property
     def withdrawn(self) -> Withdrawn:

@@ -14,10 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from infinity_mm.columns import among, id_rows
 from infinity_mm.manifest import read_redacted
 from infinity_mm.store import Store, file_digest, read_table
-from infinity_mm.tombstones import read_tombstones
+from infinity_mm.tombstones import Withdrawn, read_tombstones
 
 SAID = ("value", "limit", "detail")  # what a ledger quotes of a sample
 WITHDRAWN = "withdrawn: imm forget named it"
@@ -28,10 +27,11 @@ def telling_rows(store: Store, live: set[str], orphaned: set[bytes]) -> Iterator
 
     `orphaned`: media that are withdrawn with the samples that show them.
     """
-    ids, sources = read_tombstones(store)
+    withdrawn = read_tombstones(store)
+    ids, sources = withdrawn
     if not (ids or sources or orphaned):
         return
-    gone = {name: _withdrawn_ids(store, name, ids, sources) for name in live if name.startswith("samples/")}
+    gone = {name: _withdrawn_ids(store, name, withdrawn) for name in live if name.startswith("samples/")}
     every = frozenset().union(ids, *gone.values())
     for name in sorted(live):
         if name.startswith("ledgers/"):
@@ -41,14 +41,11 @@ def telling_rows(store: Store, live: set[str], orphaned: set[bytes]) -> Iterator
             yield from _of_sidecar(store, name, ids | orphaned if of_samples is None else of_samples)
 
 
-def _withdrawn_ids(
-    store: Store, name: str, ids: frozenset[bytes], sources: frozenset[str]
-) -> frozenset[bytes]:
+def _withdrawn_ids(store: Store, name: str, withdrawn: Withdrawn) -> frozenset[bytes]:
     """The samples of a shard that are withdrawn by themselves or with their source."""
     table = store.open_arrow(name).read_all().select(["sample_id", "source"])
-    mask = among(id_rows(table.column("sample_id")), ids)
-    mask |= pc.is_in(table.column("source"), value_set=pa.array(sorted(sources), pa.string())).to_numpy()
-    return frozenset(table.column("sample_id").filter(pa.array(mask)).to_pylist())
+    mask = pa.array(withdrawn.themselves(table))
+    return frozenset(table.column("sample_id").filter(mask).to_pylist())
 
 
 def _of_ledger(

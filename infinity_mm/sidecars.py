@@ -59,10 +59,15 @@ class Family(NamedTuple):
         )
 
 
+def deciding(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that decide values; one named `_x` says where x lies, and is none of them."""
+    return {name: value for name, value in settings.items() if not name.startswith("_")}
+
+
 def family_key(family: Family, settings: dict[str, Any]) -> str:
-    """What a measurement depends on besides its input. A setting `_x` says where x lies: it is no part."""
-    what = {name: value for name, value in settings.items() if not name.startswith("_")}
-    return digest_of([family.name, family.version, what, installed(family.libraries)])[:16]
+    """What a measurement depends on besides its input."""
+    what = [family.name, family.version, deciding(settings), installed(family.libraries)]
+    return digest_of(what)[:16]
 
 
 def installed(names: Iterable[str]) -> dict[str, str]:

@@ -24,14 +24,20 @@ class Withdrawn(NamedTuple):
 
     def rows(self, table: pa.Table) -> np.ndarray:
         """Which rows of a table with the SAMPLES columns are named, by sample, medium or source (bool)."""
+        gone = self.themselves(table)
+        if self.ids:
+            owners, media = media_of(table)
+            np.logical_or.at(gone, owners, among(media, self.ids))
+        return gone
+
+    def themselves(self, table: pa.Table) -> np.ndarray:
+        """Which rows are named by sample or source, whatever becomes of their media (bool)."""
         gone = np.zeros(table.num_rows, bool)
         if self.sources:
             values = pa.array(sorted(self.sources), pa.string())
             gone |= pc.is_in(table.column("source"), value_set=values).to_numpy()
         if self.ids:
             gone |= among(id_rows(table.column("sample_id")), self.ids)
-            owners, media = media_of(table)
-            np.logical_or.at(gone, owners, among(media, self.ids))
         return gone
 
 

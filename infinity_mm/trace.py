@@ -28,8 +28,7 @@ def lineage(store: Store, manifest: Manifest) -> list[Manifest]:
     def visit(one: Manifest) -> None:
         if one.file in found:
             return
-        for parent in one.document["parents"]:
-            file = f"{parent['digest']}-{parent['provenance'][:16]}"
+        for file in one.parents:
             try:
                 visit(Manifest.open(store, file, check=False))
             except ManifestError:

@@ -184,12 +184,10 @@ def _zero(store: Store, digest: str, rows: np.ndarray) -> None:
 
 def _withdrawn_samples(store: Store, live: set[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Sample and origins shards and their rows that are withdrawn themselves and still have their text."""
-    ids, sources = read_tombstones(store)
+    withdrawn = read_tombstones(store)
     for name in sorted(n for n in live if n.startswith(("samples/", "origins/"))):
         table = store.open_arrow(name).read_all()
-        gone = among(id_rows(table.column("sample_id")), ids)
-        gone |= pc.is_in(table.column("source"), value_set=pa.array(sorted(sources), pa.string())).to_numpy()
-        rows = np.flatnonzero(gone)
+        rows = np.flatnonzero(withdrawn.themselves(table))
         turns, meta = (table.column(c).take(pa.array(rows)) for c in ("turns", "meta"))
         text = np.asarray(pc.list_value_length(turns)) > 0
         rows = rows[text | pc.not_equal(meta, "{}").to_numpy()]

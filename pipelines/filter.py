@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from infinity_mm.executor import Report
 from infinity_mm.ledger import Ledger
 from infinity_mm.manifest import Manifest, name_is_free, publish
-from infinity_mm.sidecars import sidecar_entry
+from infinity_mm.sidecars import deciding, sidecar_entry
 from infinity_mm.store import Store
 from pipelines.config import MeasuringConfig
 from pipelines.frames import COLUMNS
 from pipelines.judge import Account, Judge, ledger_table
-from pipelines.measure import measure, recorded_settings, settings_of
+from pipelines.measure import measure, settings_of
 from pipelines.measures.registry import DERIVED, FAMILIES
 from pipelines.rules import BUILT_IN, Compiled, Rule, RuleError, check_name, compiled, parse_rule, roots
 from pipelines.selection import Verdict, select
@@ -207,7 +207,10 @@ def run(config: FilterConfig, report: Report | None = None) -> dict[str, Any]:
             ],
             name=config.out,
             replace=config.replace,
-            extra={"rules": result["rules"], "measures": recorded_settings(settings)},
+            extra={
+                "rules": result["rules"],
+                "measures": {f: deciding(given) for f, given in settings.items()},
+            },
         )
         return {**result, "name": config.out, **made.reference()}
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from infinity_mm.ledger import LEDGER
 from infinity_mm.manifest import Manifest
 from pipelines.frames import ERROR, Frames, Uses, shard_table
-from pipelines.measures.registry import family_name, is_media
+from pipelines.measures.registry import META, family_name, is_media
 from pipelines.rules import Compiled, RuleError, check_type, first_line, roots
 
 PASS, BROKEN, FAILED = 0, 1, 2
@@ -212,6 +212,8 @@ def _fitting(rule: Compiled, frame: pl.DataFrame) -> pl.DataFrame:
 
     Raises RuleError.
     """
+    if not any(name.startswith(META) for name in rule.needs):
+        return frame  # its types were checked when it was compiled
     types = {name: frame.schema[name] for name in rule.needs}
     absent = [name for name, kind in types.items() if kind == pl.Null]
     for kind in (pl.Null, pl.String, pl.Float64, pl.Boolean) if absent else ():

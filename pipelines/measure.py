@@ -146,14 +146,6 @@ def settings_of(config: MeasuringConfig, measures: Collection[str]) -> Settings:
     return settings
 
 
-def recorded_settings(settings: Settings) -> Settings:
-    """What of the settings decides values: not where things lie."""
-    return {
-        family: {name: value for name, value in given.items() if not name.startswith("_")}
-        for family, given in settings.items()
-    }
-
-
 def measure(
     store: Store,
     manifest: Manifest,

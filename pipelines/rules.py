@@ -25,7 +25,7 @@ NAMED = re.compile(rf"\s*({NAME.pattern})\s*:(?!:)\s*(.*)", re.DOTALL)
 PIECES = re.compile(r"('(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`)")
 COMMENTS = re.compile(rf"{PIECES.pattern}|--[^\n]*|/\*.*?\*/", re.DOTALL)
 META_PATH = re.compile(r"\bmeta\.[A-Za-z_]\w*(?:\.\w+)*")
-TOKENS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|<=|>=|<>|!=|==|[<>=()]|\w+|[^\s\w]")
+TOKENS = re.compile(rf"{PIECES.pattern}|<=|>=|<>|!=|==|[<>=()]|\w+|[^\s\w]")
 COMPARES = {"<", "<=", ">", ">=", "=", "==", "<>", "!="}
 ADVICE = {
     "=<": "; write <=",

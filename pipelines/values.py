@@ -43,6 +43,16 @@ class Values:
         """The rows of each media shard that some sample shows."""
         return self._rows_and_used[1]
 
+    @property
+    def samples(self) -> int:
+        """How many samples count."""
+        return sum(map(len, self.rows))
+
+    @property
+    def media(self) -> int:
+        """How many media count, each once."""
+        return sum(map(len, self.used.values()))
+
     @cached_property
     def _rows_and_used(self) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
         library = self.manifest.library()

@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 from infinity_mm.media.decode import Decoded, MediaError, decode_image
 from infinity_mm.media.index import Unavailable
+from infinity_mm.media.photometry import MIN_SIDE
 from infinity_mm.media.video import VideoInfo, check_video
 
-MIN_SIDE = 128  # pixels: the shorter side of the scaled decode that photometric measures are defined on
 Found = TypeVar("Found")
 
 

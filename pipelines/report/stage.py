@@ -152,7 +152,7 @@ def _collect(name: str, manifest: Manifest, values: Values, counted: Told, progr
     pictures = Pictures(manifest.library())
     notes = ["Samples, examples and pictures are a few chosen by their ids; every count is of all."]
     every_rule, every_failure = [], []
-    withdrawn = manifest.samples - sum(map(len, values.rows))
+    withdrawn = manifest.samples - values.samples
     if withdrawn:
         notes.append(
             f"{withdrawn:,} samples were withdrawn (imm forget): they are left out of all counts here."
@@ -176,8 +176,8 @@ def _collect(name: str, manifest: Manifest, values: Values, counted: Told, progr
         digest=manifest.digest,
         provenance=manifest.provenance,
         stage=manifest.document["stage"],
-        samples=sum(map(len, values.rows)),
-        media=sum(map(len, values.used.values())),
+        samples=values.samples,
+        media=values.media,
         bytes=counted.sums["bytes"],
         tokens=counted.sums["tokens"],
         weight=manifest.document["weight"],

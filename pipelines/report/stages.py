@@ -66,11 +66,10 @@ def steps(store: Store, manifest: Manifest) -> list[Step]:
     found: list[Step] = []
     for one in lineage(store, manifest):
         called = names.get(one.file, [one.provenance[:8]])[0]  # two ways to the same data are two stages
-        parents = one.document["parents"]
         parent = None
-        if len(parents) == 1:
+        if len(one.parents) == 1:
             try:
-                parent = Manifest.open(store, f"{parents[0]['digest']}-{parents[0]['provenance'][:16]}")
+                parent = Manifest.open(store, one.parents[0])
             except ManifestError:
                 parent = None
         title = f"{one.document['stage']} → {called}"
@@ -89,19 +88,16 @@ def names_of(store: Store) -> dict[str, list[str]]:
 def told(step: Step, titles: Mapping[str, str], names: Mapping[str, list[str]]) -> Stage:
     """A stage for the page. `titles`: of the stages by their manifest's file."""
     document = step.manifest.document
-    parents = [f"{p['digest']}-{p['provenance'][:16]}" for p in document["parents"]]
     return Stage(
         title=step.title,
         kind=step.kind,
         digest=step.manifest.digest,
         names=names.get(step.manifest.file, []),
-        parents=[titles.get(file, file[:12]) for file in parents],
+        parents=[titles.get(file, file[:12]) for file in step.manifest.parents],
         account=_account(document["counts"]),
         sources=[(name, _account(c)) for name, c in document["ledger"]["sources"].items()],
         reasons=sorted(document["ledger"]["reasons"].items(), key=lambda item: (-item[1], item[0])),
-        settings=[
-            (k, _setting(v)) for k, v in document["config"].items() if v not in (None, [], {}, False, "")
-        ],
+        settings=[(k, _setting(v)) for k, v in document["config"].items() if v not in NOT_GIVEN],
     )
 
 
