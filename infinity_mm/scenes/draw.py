@@ -148,12 +148,17 @@ def _planes(image: Image.Image) -> np.ndarray:
 
 
 def encode_clip(scene: Scene) -> bytes:
-    """The clip as MP4 (H.264, one thread, bit-exact container)."""
+    """The clip as MP4 (H.264, one thread, bit-exact container).
+
+    Without x264's assembly: it reads memory it has not written, so that a clip may differ from run to run.
+    """
     assert scene.motion is not None
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream(
-            "libx264", rate=scene.motion.fps, options={"crf": "18", "preset": "veryfast", "threads": "1"}
+            "libx264",
+            rate=scene.motion.fps,
+            options={"crf": "18", "preset": "veryfast", "threads": "1", "x264-params": "no-asm=1"},
         )
         stream.width = stream.height = scene.side
         stream.pix_fmt = "yuv420p"

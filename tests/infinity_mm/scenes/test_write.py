@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from infinity_mm.scenes import ScenesConfig, make_scenes
 from infinity_mm.scenes.defects import DEFECTS
+from infinity_mm.scenes.draw import encode_clip
+from infinity_mm.scenes.world import draw_clip
 
 MARKER = {"image": "<image>", "images": "<image>", "video": "<video>", "text": ""}
 
@@ -32,6 +35,18 @@ def test_same_seed_same_bytes_in_another_process(tmp_path):
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "b")], check=True, env=environment)
     assert folder_digest(tmp_path / "a") == folder_digest(tmp_path / "b")
+
+
+def test_a_clip_is_the_same_bytes_whatever_memory_held():
+    rng = np.random.default_rng(0)
+    clips = [draw_clip(np.random.default_rng(seed), 64) for seed in range(20)]
+    first = [encode_clip(clip) for clip in clips]
+    for _ in range(10):
+        for clip, data in zip(clips, first, strict=True):
+            sizes = rng.integers(100, (200_000, 256), (8, 2))
+            litter = [np.full(size, fill, np.uint8) for size, fill in sizes]
+            assert encode_clip(clip) == data
+            del litter
 
 
 def test_another_seed_differs(tmp_path):
