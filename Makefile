@@ -35,5 +35,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV) || { \
 		echo "error: no virtual environment could be made: install Python's venv module" \
 			"(Debian: apt-get install python3-venv)"; rm -rf $(VENV); exit 1; }
-	$(VENV)/bin/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(VENV)/bin/python -m pip install -q -c constraints.txt -e '.[dev,models]'
 	@touch $@

@@ -19,12 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infinity_mm.interval import share
 from infinity_mm.minhash import Bands, band_keys, bands_for, check_threshold, signatures
 from infinity_mm.order import mix
+from infinity_mm.recall import Recall
 from infinity_mm.shingles import ShingleSets
 
-ENOUGH_PAIRS = 300  # true pairs below which no recall is claimed
 _MOST_PAIRS = 20_000  # true pairs after which exact search for a recall stops
 _MET = 16  # sets after it, and first sets, that a set meets in a bucket
 _PLENTY = 32  # near sets of either after which two are not compared any more
@@ -41,33 +40,6 @@ class NearPairs(NamedTuple):
     pairs: np.ndarray  # int64 [M, 2]
     jaccard: np.ndarray  # float64 [M], from the threshold to below 1
     same: np.ndarray  # int64 [N]
-
-
-class Recall(NamedTuple):
-    """How many of the true pairs of an exact search on a sample were found; low and high bound it by 95 %.
-
-    The interval takes pairs to be independent, which pairs within one large cluster are not.
-    """
-
-    found: int
-    of: int
-    low: float
-    high: float
-    wanted: float
-
-    @property
-    def claimed(self) -> bool:
-        """Whether the lower bound, from enough pairs, supports the recall that was wanted."""
-        return self.of >= ENOUGH_PAIRS and self.low >= self.wanted
-
-    def __str__(self) -> str:
-        if self.of < ENOUGH_PAIRS:
-            return f"too few pairs: {self.found} of {self.of} found, {ENOUGH_PAIRS} are needed"
-        verdict = "at least" if self.claimed else "not shown to be"
-        return (
-            f"recall {self.found / self.of:.4f} ({self.low:.4f} to {self.high:.4f}, {self.of} pairs): "
-            f"{verdict} {self.wanted}"
-        )
 
 
 def near_pairs(
@@ -125,7 +97,7 @@ def measure_recall(
         found += len(pairs) - len(_absent(_packed(pairs[:, 0], pairs[:, 1]), known))
         if of >= _MOST_PAIRS:
             break
-    return Recall(found, of, *share(found, of), wanted)
+    return Recall.counted(found, of, wanted)
 
 
 def _distinct(sets: ShingleSets) -> tuple[np.ndarray, np.ndarray]:

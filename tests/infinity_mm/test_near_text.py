@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infinity_mm.near_text import NearPairs, Recall, exact_pairs, measure_recall, near_pairs
+from infinity_mm.near_text import NearPairs, exact_pairs, measure_recall, near_pairs
+from infinity_mm.recall import Recall
 from infinity_mm.shingles import ShingleSets, shingle_sets
 
 ENGLISH = (

@@ -15,7 +15,7 @@ def test_json_on_a_sound_machine(tmp_path: Path, capsys: pytest.CaptureFixture[s
     result = json.loads(capsys.readouterr().out)
     assert result["ok"]
     assert result["libraries"]["core"]["polars"] == metadata.version("polars")
-    assert set(result["libraries"]) == {"core", "train", "vllm", "ray"}
+    assert set(result["libraries"]) == {"core", "models", "vllm", "ray"}
     assert result["can"]["jpeg_strict"] and "h264" in result["can"]["video_codecs"]
     assert result["machine"]["cpus"] >= 1 and result["machine"]["memory"] > 0
     assert result["store"]["writable"] and not store.parent.exists()
