@@ -100,6 +100,20 @@ def measure_recall(
     return Recall.counted(found, of, wanted)
 
 
+def pairs_of_sample(sets: ShingleSets, threshold: float, sample: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every pair that has one of the `sample` distinct sets of least hash: int64 [M, 2], float64 [M].
+
+    Rows as in `NearPairs.pairs`; the search ends early once it has 20,000 pairs.
+    """
+    _, rows = _distinct(sets)
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for true in _exact(_coded(sets.take(rows)), threshold, min(sample, len(rows))):
+        found.append(true)
+        if sum(len(packed) for packed, _ in found) >= _MOST_PAIRS:
+            break
+    return _as_rows(found, rows)
+
+
 def _distinct(sets: ShingleSets) -> tuple[np.ndarray, np.ndarray]:
     """`same` of NearPairs, and the rows that are their own and not empty, in an order of their content.
 

@@ -1,19 +1,21 @@
-"""What `imm gc` erases of withdrawn samples and media besides their bytes and text: their measures, and what
-ledgers say of them. A measure may quote: the words of a refusal, a leaked answer, a field of meta.
+"""What `imm gc` erases of withdrawn samples and media besides their bytes and text: their measures, vectors,
+and what ledgers say of them. A measure may quote: the words of a refusal, a leaked answer, a field of meta.
 
-A file is written again under its name, with the rows' values empty; `tombstones/redacted-*` keeps its new
-sha256, so that manifests that name it still verify.
+A file is written again under its name, with the rows' values empty, and zeros for a vector;
+`tombstones/redacted-*` keeps its new sha256, so that manifests that name it still verify.
 """
 
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from infinity_mm.columns import one_chunk
 from infinity_mm.manifest import read_redacted
 from infinity_mm.store import Store, file_digest, read_table
 from infinity_mm.tombstones import Withdrawn, read_tombstones
@@ -62,16 +64,28 @@ def _of_sidecar(store: Store, name: str, ids: frozenset[bytes]) -> Iterator[tupl
     if not ids:
         return
     table = read_table(store, name)
-    said = [pc.is_valid(column) for column in table.columns[1:-1]]
+    said = [_is_said(column) for column in table.columns[1:-1]]
     said.append(pc.fill_null(pc.not_equal(table.column("error"), WITHDRAWN), False))
     yield from _some(name, _is_in(table, table.column_names[0], ids), said)
+
+
+def _is_said(column: pa.ChunkedArray) -> np.ndarray:
+    """Which rows have a value (bool); a vector of zeros is none."""
+    if pa.types.is_fixed_size_list(column.type):
+        return np.asarray(_vectors(column).any(axis=1))
+    return np.asarray(pc.is_valid(column))
+
+
+def _vectors(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of vectors as [rows, dim], without a copy."""
+    return np.asarray(one_chunk(column).flatten().to_numpy()).reshape(-1, column.type.list_size)
 
 
 def _is_in(table: pa.Table, column: str, values: frozenset[bytes] | frozenset[str]) -> pa.ChunkedArray:
     return pc.is_in(table.column(column), value_set=pa.array(sorted(values), table.schema.field(column).type))
 
 
-def _some(name: str, named: pa.ChunkedArray, said: list[pa.ChunkedArray]) -> Iterator[tuple[str, np.ndarray]]:
+def _some(name: str, named: pa.ChunkedArray, said: list[Any]) -> Iterator[tuple[str, np.ndarray]]:
     rows = np.flatnonzero(np.asarray(named) & np.logical_or.reduce([np.asarray(one) for one in said]))
     if len(rows):
         yield name, rows
@@ -86,16 +100,28 @@ def redact_rows(store: Store, name: str, rows: np.ndarray) -> None:
     ledger = name.startswith("ledgers/")
     for i, field in enumerate(table.schema):
         if field.name in SAID if ledger else 0 < i < len(table.schema) - 1:
-            column = pc.if_else(mask, table.column(i), pa.scalar(None, field.type))
+            column = _without(table.column(i), mask)
         elif field.name == "error" and not ledger:
             column = pc.if_else(mask, table.column(i), pa.scalar(WITHDRAWN))
         else:
             continue
         table = table.set_column(i, field, column)
     with store.scratch() as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        if name.endswith(".arrow"):
+            with pa.OSFile(temporary, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(table.combine_chunks())
+        else:
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         file = {"sha256": file_digest(temporary), "bytes": os.path.getsize(temporary)}
         before = read_redacted(store, name)
         entry = {"files": [*before["files"], file], "ids": before["ids"]}
         store.write(f"tombstones/redacted-{os.path.basename(name)}.json", json.dumps(entry).encode())
         store.publish(temporary, name)
+
+
+def _without(column: pa.ChunkedArray, keep: pa.BooleanArray) -> pa.Array | pa.ChunkedArray:
+    """A column with nothing where `keep` is false."""
+    if pa.types.is_fixed_size_list(column.type):
+        vectors = _vectors(column).copy()
+        return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), column.type.list_size)
+    return pc.if_else(keep, column, pa.scalar(None, column.type))

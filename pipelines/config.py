@@ -33,13 +33,23 @@ class MapConfig(StageConfig):
     executor: Literal["local"] = Field("local", description="Where workers run.")
 
 
-class MeasuringConfig(MapConfig):
-    """What measures can be told."""
+class LookingConfig(MapConfig):
+    """Options of a stage that decodes."""
 
     max_pixels: int = Field(
         DEFAULT_MAX_PIXELS, ge=1, description="A picture with more pixels is a decompression bomb."
     )
+
+
+class MeasuringConfig(LookingConfig):
+    """What measures can be told."""
+
     tokenizer: str | None = Field(
         None,
         description="Tokenizer that counts tokens: tokenizer.json, its folder or a hub ID; else an estimate.",
+    )
+    embedder: str = Field(
+        "tiny",
+        description="Model of clip_score: open_clip:MODEL/PRETRAINED, hf:ID_OR_FOLDER, or tiny, "
+        "which knows the toy data of `imm scenes` and nothing else.",
     )

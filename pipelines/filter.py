@@ -21,13 +21,14 @@ from pipelines.config import MeasuringConfig
 from pipelines.frames import COLUMNS
 from pipelines.judge import Account, Judge, ledger_table
 from pipelines.measure import measure, settings_of
+from pipelines.measures.alignment import MODEL
 from pipelines.measures.registry import DERIVED, FAMILIES
 from pipelines.rules import BUILT_IN, Compiled, Rule, RuleError, check_name, compiled, parse_rule, roots
 from pipelines.selection import Verdict, select
 from pipelines.yaml_file import load
 
 RECIPES = Path(__file__).parent / "recipes"
-RECIPE_KEYS = ("rules", "allow", "max_pixels", "tokenizer", "seed")
+RECIPE_KEYS = ("rules", "allow", "max_pixels", "tokenizer", "embedder", "seed")
 
 
 class RuleText(BaseModel):
@@ -256,6 +257,6 @@ def _measured_note(measured: dict[str, int]) -> list[str]:
     now = [name for name, shards in measured.items() if shards]
     if not now:
         return ["every measure was there already: nothing was decoded"]
-    if not any(FAMILIES[name].cost == "decode" for name in now if name in FAMILIES):
+    if not any(FAMILIES[name].cost in ("decode", MODEL) for name in now if name in FAMILIES):
         return [f"nothing was decoded; measured: {', '.join(now)}"]
     return []

@@ -87,7 +87,7 @@ class Frames:
         bare = np.flatnonzero(counts == 0)
         medium = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
         where, row = self.library.find_many(ids)
-        frame = self._media(where, row)
+        frame = self.media_rows(where, row)
         if DERIVED.keys() & set(self.measures):
             frame = self._in_sample(frame, table, samples)
         if len(bare):
@@ -115,8 +115,8 @@ class Frames:
         """Let go of the media measures held for the next shard."""
         self._cache.clear()
 
-    def _media(self, where: np.ndarray, row: np.ndarray) -> pl.DataFrame:
-        """The rows of media shards `where` (numbers in media_shards; -1 is nowhere), in order."""
+    def media_rows(self, where: np.ndarray, row: np.ndarray) -> pl.DataFrame:
+        """Measures of the media at `row` of media shards `where` (numbers in media_shards; -1 is nowhere)."""
         pieces = [self.media(self.media_shards[n])[row[where == n]] for n in np.unique(where[where >= 0])]
         lost = np.flatnonzero(where < 0)
         frame = pl.concat(pieces) if pieces else self._nothing()

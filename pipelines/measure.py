@@ -7,6 +7,7 @@ under way, a piece's rows a worker, and one medium's bytes and pixels. A killed 
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -21,12 +22,14 @@ from infinity_mm.sidecars import Family, sidecar_name, table_of, write_sidecar
 from infinity_mm.store import Store
 from infinity_mm.tombstones import read_tombstones
 from pipelines.config import MeasuringConfig
+from pipelines.measures.alignment import MODEL, Answer, alignment_settings, with_embeddings
 from pipelines.measures.medium_look import MediumLook
 from pipelines.measures.registry import ARRIVED, FAMILIES, META, families, family_of
 from pipelines.measures.sample_look import SampleLook
 from pipelines.measures.tokens import resolve_tokenizer
 
 SAMPLE_BATCH = 1024
+MODEL_BATCH = 64  # samples whose texts a model takes at once
 PIECES = {"media": 64, "samples": 4096}  # rows of a piece
 FAILURES = (ArithmeticError, LookupError, OSError, MemoryError, RecursionError)
 
@@ -83,6 +86,36 @@ def open_step(config: MeasureConfig) -> Work:
     return work
 
 
+def open_model_step(config: MeasureConfig) -> Work:
+    """The map step of families of samples that a model measures, in batches: Piece -> a table for each.
+
+    Batches are counted from a piece's first row, so that they are the same for any number of workers.
+    """
+    store = Store.open(config.store)
+    families = {name: family_of(name, given) for name, given in config.settings.items()}
+    opened = {name: family.open(config.settings[name]) for name, family in families.items()}
+
+    def work(piece: Piece, guard: Guard) -> dict[str, pa.Table]:
+        assert piece.entry is not None
+        check_shard(store, piece.entry)
+        rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in piece.families}
+        looks = _samples(store, piece)
+        while batch := list(islice(looks, MODEL_BATCH)):
+            for name, done in rows.items():
+                answers = opened[name]([look for _, look in batch])
+                done += [_row(i, _given, a, families[name]) for (i, _), a in zip(batch, answers, strict=True)]
+        return {name: table_of(families[name], done) for name, done in rows.items()}
+
+    return work
+
+
+def _given(answer: Answer) -> Sequence[Any]:
+    """A model's values; raises why there are none."""
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
 def _media(
     store: Store, piece: Piece, withdrawn: frozenset[bytes], settings: Settings
 ) -> Iterator[tuple[bytes, MediumLook]]:
@@ -130,7 +163,7 @@ def with_neighbours(names: Collection[str]) -> list[str]:
 def settings_of(config: MeasuringConfig, measures: Collection[str]) -> Settings:
     """The families that have these measures, with those that share their decode, and their settings.
 
-    Raises ValueError for a tokenizer that can't be had.
+    Raises ValueError for a tokenizer or an embedder that can't be had.
     """
     wanted = families(measures)
     settings: Settings = {}
@@ -139,6 +172,8 @@ def settings_of(config: MeasuringConfig, measures: Collection[str]) -> Settings:
             settings[name] = {"fields": sorted(m.removeprefix(META) for m in wanted[name])}
         elif FAMILIES[name].cost == "decode":
             settings[name] = {"max_pixels": config.max_pixels}
+        elif FAMILIES[name].cost == MODEL:
+            settings[name] = alignment_settings(config.embedder, config.max_pixels)
         elif name == "tokens":
             settings[name] = resolve_tokenizer(config.tokenizer) if config.tokenizer else {}
         else:
@@ -158,8 +193,8 @@ def measure(
     families = {name: family_of(name, given) for name, given in settings.items()}
     files: Files = {name: {} for name in families}
     missing: dict[str, int] = dict.fromkeys(families, 0)
-    for of in ("samples", "media"):
-        named = [name for name, family in families.items() if family.of == of]
+    for of, by_model in (("samples", False), ("media", False), ("samples", True)):
+        named = [n for n, family in families.items() if (family.of, family.cost == MODEL) == (of, by_model)]
         shards: list[_Unfinished] = []
         for shard, rows, entry in _shards(manifest, of) if named else ():
             wanted = []
@@ -170,10 +205,26 @@ def measure(
                     missing[name] += 1
             if wanted:
                 shards.append(_Unfinished(shard, rows, tuple(wanted), entry, PIECES[of]))
-        config = MeasureConfig(store.url, {name: settings[name] for name in named})
-        step = Step(name=f"measure {of}", open=open_step, config=config)
+        given = {name: settings[name] for name in named}
+        if by_model and shards:
+            given = {n: with_embeddings(store, manifest, one, workers, report) for n, one in given.items()}
+        step = Step(
+            name=f"measure {of}{' by a model' if by_model else ''}",
+            open=open_model_step if by_model else open_step,
+            config=MeasureConfig(store.url, given),
+        )
         _fill(store, step, shards, files, workers, report)
     return files, missing
+
+
+def is_measured(manifest: Manifest, settings: Settings) -> bool:
+    """Whether every sidecar that `settings` asks for is there."""
+    for name, given in settings.items():
+        family = family_of(name, given)
+        for shard, _, _ in _shards(manifest, family.of):
+            if not manifest.store.exists(sidecar_name(family, given, shard)):
+                return False
+    return True
 
 
 def _fill(

@@ -15,6 +15,7 @@ from pipelines.measure import measure, settings_of
 from pipelines.measures.registry import (
     DERIVED,
     FAMILIES,
+    UNASKED,
     is_known,
     is_media,
     listed,
@@ -30,7 +31,10 @@ class MeasureConfig(MeasuringConfig):
         None, description="Manifest to measure: NAME, digest or path.", json_schema_extra={"positional": True}
     )
     with_: list[str] = Field(
-        [], alias="with", description="Measure or family to measure (repeatable) [default: all]."
+        [],
+        alias="with",
+        description="Measure or family to measure (repeatable) "
+        "[default: all but clip_score and pixel_digest].",
     )
     list_: bool = Field(False, alias="list", description="Measure nothing: list every measure.")
 
@@ -70,9 +74,9 @@ def run(config: MeasureConfig, report: Report | None = None) -> dict[str, Any]:
 
 
 def _measures(given: list[str]) -> list[str]:
-    """The measures that names of measures and families stand for; all, where none is given."""
+    """The measures that names of measures and families stand for; UNASKED, where none is given."""
     names: list[str] = []
-    for name in given or FAMILIES:
+    for name in given or UNASKED:
         if name in FAMILIES:
             names += FAMILIES[name].measures
         elif name in DERIVED:

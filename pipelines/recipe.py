@@ -23,8 +23,13 @@ from infinity_mm.executor import Report
 from infinity_mm.manifest import Manifest, name_is_free, resolve, set_ref
 from infinity_mm.sidecars import UNAVAILABLE
 from infinity_mm.store import Store, StoreError, digest_of
-from pipelines import export, filter, mix, split
+from pipelines import export, filter, fingerprint, mix, split
 from pipelines.config import StageConfig
+from pipelines.decontaminate import stage as decontaminate
+from pipelines.decontaminate.config import DecontaminateConfig
+from pipelines.dedup import stage as dedup
+from pipelines.dedup.config import DedupConfig
+from pipelines.fingerprint import FingerprintConfig
 from pipelines.ingest import stage as ingest
 from pipelines.ingest.config import IngestConfig
 from pipelines.measures.tokens import resolve_tokenizer
@@ -43,6 +48,9 @@ class Entry(NamedTuple):
 STAGES: dict[str, Entry] = {
     "ingest": Entry(IngestConfig, ingest.run, (), False),
     "filter": Entry(filter.FilterConfig, filter.run, ("manifest",), True),
+    "dedup": Entry(DedupConfig, dedup.run, ("manifest", "against"), True),
+    "fingerprint": Entry(FingerprintConfig, fingerprint.run, ("manifest",), False),
+    "decontaminate": Entry(DecontaminateConfig, decontaminate.run, ("manifest",), True),
     "mix": Entry(mix.MixConfig, mix.run, ("manifests",), True),
     "split": Entry(split.SplitConfig, split.run, ("manifest",), True),
     "export": Entry(export.ExportConfig, export.run, ("manifest",), False),
@@ -141,7 +149,7 @@ def _run_one(name: str, config: StageConfig, force: bool, report: Report | None)
 
 def _key(store: Store, name: str, config: StageConfig, entry: Entry) -> str:
     given = [v for field in entry.inputs for v in _listed(getattr(config, field))]
-    parents = [resolve(store, v if entry.inputs == ("manifest",) else mix.assignment(v)[0]) for v in given]
+    parents = [resolve(store, mix.assignment(v)[0] if name == "mix" else v) for v in given]
     stones = store.names("tombstones")
     out, tokenizer = getattr(config, "out", None), getattr(config, "tokenizer", None)
     content = resolve_tokenizer(tokenizer)["tokenizer_sha256"] if tokenizer else None

@@ -101,7 +101,7 @@ def summary(column: Column) -> dict[str, Any]:
     """Counts of the three states, and what the values are: quantiles of numbers, the commonest of others."""
     values, found = column.values, {"n": len(column.values)}
     found |= {"not_applicable": column.not_applicable, "failed": column.failed}
-    if not len(values) or values.dtype == pl.UInt64:  # a hash is no quantity
+    if not len(values) or values.dtype in (pl.UInt64, pl.Binary):  # a hash is no quantity
         return found
     if values.dtype.is_numeric():
         ranks = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}

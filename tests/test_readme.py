@@ -66,8 +66,10 @@ def test_other_blocks_name_real_commands_and_files(capsys: pytest.CaptureFixture
                 assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text()
 
 
-def test_the_recipe_that_ships_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipes_that_ship_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["scenes", "--out", "scenes", "--count", "60", "--defects", "0.2"]) == 0
-    assert main(["run", os.fspath(ROOT / "pipelines/recipes/sound.yaml"), "--workers", "0"]) == 0
+    for name in ("sound", "published"):
+        assert main(["run", os.fspath(ROOT / f"pipelines/recipes/{name}.yaml"), "--workers", "0"]) == 0
     assert list(tmp_path.glob("tars/*.tar"))
+    assert main(["manifest", "verify", "published", "--media"]) == 0

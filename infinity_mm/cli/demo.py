@@ -54,17 +54,19 @@ def run(config: DemoConfig, progress: Progress) -> dict[str, Any]:
     )
     print("Rules are SQL over measures, and measures are there already: nothing is decoded again.")
     _imm("filter", "sound", "--recipe", "documents", "--out", "good", "--store", store)
+    print("Keep one of what says the same about the same picture; the others name it as their witness.")
+    _imm("dedup", "good", "--by", "exact,perceptual", "--flips", "--out", "distinct", "--store", store)
     print("One page, without a network: what the data is, what each rule dropped and what it nearly dropped.")
-    _imm("report", "good", "--out", out / "good.html", "--store", store)
+    _imm("report", "distinct", "--out", out / "report.html", "--store", store)
     print("Split it so that no picture is in both parts, and weigh the training part.")
-    _imm("split", "good", "--out", "set", "--part", "train=0.9", "--part", "val=0.1", "--store", store)
+    _imm("split", "distinct", "--out", "set", "--part", "train=0.9", "--part", "val=0.1", "--store", store)
     _imm("mix", "set-train=2", "--out", "train", "--store", store)
     print("Check every byte, and take it out for a trainer.")
     _imm("manifest", "verify", "train", "--media", "--store", store)
     _imm("manifest", "export", "train", "--format", "webdataset", "--to", out / "tars", "--store", store)
     print("What became of one sample that was dropped?")
     _imm("trace", found["dropped_id"], "--store", store)
-    made = {"store": store, "tars": out / "tars", "page": out / "good.html", "truth": scenes / "truth.jsonl"}
+    made = {"store": store, "tars": out / "tars", "page": out / "report.html", "truth": scenes / "truth.jsonl"}
     return {**found, **{name: str(path) for name, path in made.items()}}
 
 
@@ -134,7 +136,7 @@ def show(result: Mapping[str, Any]) -> str:
     why = ", ".join(f"{reason} {count}" for reason, count in result["reasons"].items())
     return "\n".join(
         [
-            f"Made: {store}, with the manifests raw, sound, good, set-train, set-val and train;",
+            f"Made: {store}, with the manifests raw, sound, good, distinct, set-train, set-val and train;",
             f"      {result['page']}, the report: open it in a browser;",
             f"      {result['tars']}, the training part as WebDataset tars.",
             f"Dropped at first: {sum(result['reasons'].values())} of {result['records']} records: {why}.",
@@ -142,7 +144,7 @@ def show(result: Mapping[str, Any]) -> str:
             "Next:",
             f"  imm manifest show train --store {store}",
             f"  imm manifest diff raw sound --store {store}",
-            f"  imm measure good --store {store}",
+            f"  imm calibrate good --count 50 --store {store}   # what dedup thresholds mean here",
             f"  imm filter sound --where 'tokens <= 60' --dry-run --store {store}   # decodes nothing again",
             "  imm ingest YOUR.json --out mine --licence … --mode reference",
         ]

@@ -49,20 +49,33 @@ def show(result: Mapping[str, Any]) -> str:
 
 
 def _step(step: Mapping[str, Any]) -> str:
-    where = "/".join(step["names"]) or step["manifest"]
     if step["outcome"] == "kept":
         weight = "" if step.get("weight") == 1 else f", weight {step['weight']:g}"
-        return f"{step['stage']} → {where}: kept{weight}"
-    parts = [f"{step['stage']} → {where}: {step['outcome']}, {step['reason']}"]
+        return f"{_where(step)}: kept{weight}"
+    parts = [f"{_where(step)}: {step['outcome']}, {step['reason']}"]
     if "value" in step:
         parts[0] += f": {step['value']} (kept is: {step.get('limit')})"
     if "detail" in step:
         parts.append(step["detail"])
-    if "witness" in step:
-        parts.append(f"witness {step['witness']}")
+    for name, words in (("witness", "witness"), ("child", "merged into")):
+        if name in step:
+            parts.append(f"{words} {step[name]}{_now(step.get(f'{name}_now', {}))}")
     if "others" in step:
         parts.append(f"also {', '.join(step['others'])}")
     return "; ".join(parts)
+
+
+def _where(stage: Mapping[str, Any]) -> str:
+    return f"{stage['stage']} → {'/'.join(stage['names']) or stage['manifest']}"
+
+
+def _now(now: Mapping[str, Any]) -> str:
+    """What became of what stands for a sample."""
+    parts = [f"WITHDRAWN: {now['withdrawn']}"] if "withdrawn" in now else []
+    if now.get("in"):
+        parts.append("still in " + ", ".join("/".join(one["names"]) or one["manifest"] for one in now["in"]))
+    parts += [f"dropped later by {_step(step)}" for step in now.get("dropped", ())]
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 app = stage_command(TraceConfig, run, show=show, name="trace", help="Tell one sample's whole life.")

@@ -4,6 +4,7 @@ Nothing but MediaError is raised, for any bytes. Time is that of the decoder: en
 inflating for PNG. Memory is the decoded picture, at most `max_pixels`, checked against the header first.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +16,15 @@ from infinity_mm.media.errors import MEDIA_ERRORS, MediaError
 from infinity_mm.media.orientation import upright
 from infinity_mm.media.probe import Probe, probe
 
-__all__ = ["DEFAULT_MAX_PIXELS", "MEDIA_ERRORS", "Decoded", "MediaError", "check_image", "decode_image"]
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "MEDIA_ERRORS",
+    "Decoded",
+    "MediaError",
+    "check_image",
+    "decode_frames",
+    "decode_image",
+]
 
 DEFAULT_MAX_PIXELS = 1 << 28
 _NO_FILE = {"empty": "empty", "zero": "zeroed", "html": "html"}
@@ -74,6 +83,23 @@ def decode_image(
         loaded.orientation,
         loaded.orientation != 1,
     )
+
+
+def decode_frames(data: bytes | memoryview, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Iterator[np.ndarray]:
+    """Every frame of a picture at its full size, upright, up to pillow.MAX_FRAMES and MAX_FRAME_PIXELS.
+
+    They are uint8 [height, width, 3] RGB or [height, width, 4] RGBA, or [height, width, 1] of gray, which may
+    be uint16. Strict as `decode_image`: raises MediaError where that does.
+    """
+    try:
+        found, raw, width, height = _accept(data, max_pixels)
+        if found.format == "jpeg":
+            pixels, _, turned = jpeg.decode(raw, None, 3)
+            yield upright(pixels, turned)
+        else:
+            yield from pillow.frames(raw, found.format, width * height, max_pixels)
+    except Exception as error:  # as above
+        raise _translate(error) from None
 
 
 def check_image(data: bytes | memoryview, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> MediaError | None:

@@ -60,7 +60,7 @@ def photometry(pixels: np.ndarray) -> Photometry:
     """
     pixels = np.ascontiguousarray(pixels)
     picture = working_picture(pixels)
-    luma = shared(picture.convert("L"))
+    luma = luma_of(picture)
     whole = pixels.shape[2] == 4 and pixels.shape[:2] == luma.shape
     sample = _sample(pixels if whole else shared(picture), luma)
     counts = np.fromiter(from_rgbx(sample[None]).histogram(), np.int64, 4 * 256).reshape(4, 256)
@@ -85,6 +85,11 @@ def working_picture(pixels: np.ndarray) -> Image.Image:
     while min(height, width) >= 2 * MIN_SIDE * factor or max(height, width) > _MAX_SIDE * factor:
         factor *= 2
     return image if factor == 1 else image.reduce(factor)
+
+
+def luma_of(picture: Image.Image) -> np.ndarray:
+    """uint8 [height, width], read-only, of ITU-R BT.601."""
+    return shared(picture.convert("L"))
 
 
 def _sample(pixels: np.ndarray, luma: np.ndarray) -> np.ndarray:

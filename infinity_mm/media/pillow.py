@@ -16,7 +16,7 @@ import pyarrow as pa
 from PIL import Image, ImageFile
 
 from infinity_mm.media.errors import MediaError
-from infinity_mm.media.orientation import orientation
+from infinity_mm.media.orientation import orientation, upright
 from infinity_mm.media.scale import halvings
 from infinity_mm.media.structure import CHECKS, Whole
 
@@ -59,16 +59,7 @@ def load(
     where none are wanted. With `min_side` the first frame may come smaller by a power of two, its shorter
     side no shorter than that.
     """
-    if form not in _PLUGINS:
-        raise MediaError("unsupported", f"no decoder for {form}")
-    whole = CHECKS[form](raw) if form in CHECKS else Whole(raw)
-    module, name = _PLUGINS[form]
-    try:
-        plugin = getattr(import_module(f"PIL.{module}"), name)
-    except ImportError:
-        raise MediaError("unsupported", f"this Pillow has no decoder for {form}") from None
-    with _strict(pixels), plugin(io.BytesIO(whole.raw)) as image:
-        _check_size(image, max_pixels)
+    with _opened(raw, form, pixels, max_pixels) as (image, whole):
         mode = image.mode
         image.load()
         _check_size(image, max_pixels)  # a GIF's canvas grows with its first frame
@@ -81,11 +72,41 @@ def load(
         elif channels == 4:
             first = shared(flat)
         turned = orientation(whole.exif or image.info.get("exif") or b"")
-        frames = int(whole.frames or getattr(image, "n_frames", 1) or 1)
+        frames = _frames_of(image, whole)
         if frames > 1 and channels == 4:
             first = np.array(first)  # the next frame may be decoded in its place
-        checked = _check_frames(image, frames, max_pixels)
+        checked = 1 + sum(1 for _ in _next_frames(image, frames, max_pixels))
     return Loaded(first, mode, frames, checked, alpha, turned, form == "tiff")
+
+
+def frames(raw: bytes, form: str, pixels: int, max_pixels: int) -> Iterator[np.ndarray]:
+    """Every frame up to the caps, upright: uint8 or uint16 [height, width, 1], uint8 [height, width, 3 or 4].
+
+    Channels are gray, RGB or RGBA. Raises as `load` does.
+    """
+    with _opened(raw, form, pixels, max_pixels) as (image, whole):
+        image.load()
+        _check_size(image, max_pixels)
+        turned = 1 if form == "tiff" else orientation(whole.exif or image.info.get("exif") or b"")
+        yield upright(_with_alpha(image), turned)
+        for _ in _next_frames(image, _frames_of(image, whole), max_pixels):
+            yield upright(_with_alpha(image), turned)
+
+
+@contextmanager
+def _opened(raw: bytes, form: str, pixels: int, max_pixels: int) -> Iterator[tuple[Image.Image, Whole]]:
+    """The image, not loaded yet, of the plugin of the true format, under the switches that make it strict."""
+    if form not in _PLUGINS:
+        raise MediaError("unsupported", f"no decoder for {form}")
+    whole = CHECKS[form](raw) if form in CHECKS else Whole(raw)
+    module, name = _PLUGINS[form]
+    try:
+        plugin = getattr(import_module(f"PIL.{module}"), name)
+    except ImportError:
+        raise MediaError("unsupported", f"this Pillow has no decoder for {form}") from None
+    with _strict(pixels), plugin(io.BytesIO(whole.raw)) as image:
+        _check_size(image, max_pixels)
+        yield image, whole
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
@@ -94,8 +115,12 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise MediaError("bomb", f"{width} by {height} pixels, more than {max_pixels}")
 
 
-def _check_frames(image: Image.Image, frames: int, max_pixels: int) -> int:
-    """Loads the frames after the first; how many have been loaded altogether."""
+def _frames_of(image: Image.Image, whole: Whole) -> int:
+    return int(whole.frames or getattr(image, "n_frames", 1) or 1)
+
+
+def _next_frames(image: Image.Image, frames: int, max_pixels: int) -> Iterator[None]:
+    """Loads the frames after the first, up to the caps, one each time."""
     done, spent = 1, 0
     while done < min(frames, MAX_FRAMES):
         spent += image.width * image.height
@@ -104,8 +129,8 @@ def _check_frames(image: Image.Image, frames: int, max_pixels: int) -> int:
         image.seek(done)
         _check_size(image, max_pixels)
         image.load()
+        yield
         done += 1
-    return done
 
 
 def shared(image: Image.Image) -> np.ndarray:
@@ -127,6 +152,20 @@ def from_rgbx(pixels: np.ndarray) -> Image.Image:
     """The image of contiguous pixels uint8 [height, width, 4], whose memory it shares."""
     height, width, _ = pixels.shape
     return Image.frombuffer("RGBX", (width, height), pixels, "raw", "RGBX", 0, 1)
+
+
+def _with_alpha(image: Image.Image) -> np.ndarray:
+    """As `frames` gives them; raises MediaError for floating-point and 32-bit samples."""
+    if image.mode in _SIXTEEN_BITS or image.mode == "I":
+        _sixteen_bits(image)  # raises for what is no 16 bits
+        if "transparency" not in image.info:
+            return np.asarray(image).astype(np.uint16)[:, :, None]
+        image = Image.fromarray(_sixteen_bits(image))
+    if image.mode == "F":
+        raise MediaError("unsupported", "floating-point samples have no agreed white")
+    if image.has_transparency_data:
+        return np.asarray(image.convert("RGBA"))
+    return np.asarray(image)[:, :, None] if image.mode == "L" else np.asarray(image.convert("RGB"))
 
 
 def _opaque(image: Image.Image, factor: int) -> Image.Image:

@@ -64,6 +64,22 @@ def check_video(
 
     `max_pixels` is of one frame and a refusal ("bomb"); the other two end the check, and `complete` says so.
     """
+    return watch(data, 0, max_frames=max_frames, max_pixels=max_pixels, max_total_pixels=max_total_pixels)[0]
+
+
+def watch(
+    data: bytes | memoryview,
+    stills: int,
+    *,
+    max_frames: int = MAX_FRAMES,
+    max_pixels: int = MAX_FRAME_SIZE,
+    max_total_pixels: int = MAX_TOTAL_PIXELS,
+) -> tuple[VideoInfo, list[np.ndarray]]:
+    """As `check_video`, and the luma of some frames, uint8 [height, width], as stored.
+
+    They are those shown in the middle of each of `stills` equal parts of the time that the container says the
+    video takes; none where it does not say or a cap was met.
+    """
     view = _bytes_view(data)
     form = _video_format(view)
     end = announced_end(view, form)
@@ -75,6 +91,7 @@ def check_video(
         _make_strict(stream, max_pixels)
         packets = frames = pixels = 0
         complete = True
+        album = _Album(stills, _info(stream, None, 0, False))
         for packet in container.demux(stream):
             if packet.is_corrupt:
                 raise MediaError("corrupt", f"packet {packets} is marked corrupt")
@@ -82,6 +99,7 @@ def check_video(
             for frame in packet.decode():
                 if frame.is_corrupt:
                     raise MediaError("corrupt", f"frame {frames} is damaged")
+                album.add(frame)
                 frames += 1
                 pixels += frame.width * frame.height
             if frames >= max_frames or pixels >= max_total_pixels:
@@ -92,7 +110,45 @@ def check_video(
             raise MediaError("truncated", f"{packets} of {announced} frames")
         if frames == 0:
             raise MediaError("corrupt", "no frame decodes")
-        return _info(stream, stream.frames or (frames if complete else None), frames, complete)
+        info = _info(stream, stream.frames or (frames if complete else None), frames, complete)
+        return info, album.finished() if complete else []
+
+
+class _Album:
+    """Keeps the luma of the frame that is shown at each of some moments."""
+
+    def __init__(self, stills: int, info: VideoInfo) -> None:
+        length = info.duration or 0.0
+        self.moments = [(2 * i + 1) / (2 * stills) * length for i in range(stills if length > 0 else 0)]
+        self.fps = info.fps
+        self.lumas: list[np.ndarray] = []
+        self.shown: Any = None  # the frame before
+        self.start: float | None = None
+        self.number = 0
+
+    def add(self, frame: Any) -> None:
+        if len(self.lumas) == len(self.moments):
+            return
+        time = frame.time if frame.time is not None else self.number / (self.fps or 1)
+        self.start = time if self.start is None else self.start
+        while self.shown and len(self.lumas) < len(self.moments) and time - self.start > self._next():
+            self.lumas.append(_luma(self.shown))
+        self.shown, self.number = frame, self.number + 1
+
+    def _next(self) -> float:
+        return self.moments[len(self.lumas)]
+
+    def finished(self) -> list[np.ndarray]:
+        """All of them: at the moments after the last frame that one is still shown."""
+        missing = len(self.moments) - len(self.lumas)
+        if missing and self.shown:
+            self.lumas += [_luma(self.shown)] * missing
+        return self.lumas
+
+
+def _luma(frame: Any) -> np.ndarray:
+    luma: np.ndarray = frame.to_ndarray(format="gray")
+    return luma
 
 
 def iter_frames(

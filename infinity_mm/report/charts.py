@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from infinity_mm.report.bars import LABEL, category_bars
-from infinity_mm.report.distributions import Distribution, Histogram, Limit, Measured
+from infinity_mm.report.distributions import Distances, Distribution, Histogram, Limit, Measured
 from infinity_mm.report.figures import compact, figure, log_ticks, plural, ticks, whole_numbers
 from infinity_mm.report.html import Html, folded, join, said, tag
 
@@ -220,6 +220,44 @@ def overlay(a: Histogram, b: Histogram) -> Html:
     lines = _grid(100 * most, "share", lambda m: f"{figure(m)} %")
     described = f"A: {_described(a)} B: {_described(b)}"
     return svg(_title("Two histograms of", a.measured), described, lines, bars, steps, _axis(a, place))
+
+
+def distances(one: Distances) -> Html:
+    """What is dropped as bars; beyond the threshold pairs of a sample, paler and to a scale of their own."""
+    within, beyond = sum(one.counts), sum(one.beyond)
+    about = Measured(name="distances", n=within, unit=one.unit)
+    limits = [Limit(at=one.threshold)]
+    shape = Histogram(measured=about, edges=one.edges, counts=one.counts, limits=limits)
+    place, bars = _scale(shape), []
+    for counts, cls, words in ((one.beyond, "beyond", "pairs beyond"), (one.counts, "dropped", "dropped")):
+        for low, high, count in zip(one.edges, one.edges[1:], counts, strict=False):
+            if count:
+                title = tag("title", f"{figure(low)} to {figure(high)}: {count:,} {words}")
+                bar = _bar(place(low), place(high) - place(low), _tall(count, max(counts)), BOTTOM, cls)
+                bars.append(tag("g", title, bar))
+    described = (
+        f"{plural(within, 'sample')} dropped within the threshold {figure(one.threshold)}; "
+        f"{plural(beyond, 'pair')} of a sample beyond it."
+    )
+    keys = [
+        tag("p", tag("i", cls=f"key {cls}"), tag("b", f"{count:,}"), words)
+        for cls, count, words in (
+            ("dropped", within, " dropped, to what is kept for them"),
+            ("beyond", beyond, " pairs of a sample, to their own scale"),
+        )
+        if count
+    ]
+    drawn = svg(
+        _title("Histogram of", about),
+        described,
+        _grid(max(one.counts), "dropped", compact) if within else [],
+        bars,
+        _axis(shape, place),
+        _limits(limits, place),
+    )
+    return tag(
+        "figure", tag("figcaption", tag("h4", "Distances")), drawn, tag("div", keys, cls="quiet"), cls="chart"
+    )
 
 
 def _line(x1: float, x2: float, y1: float, y2: float) -> Html:

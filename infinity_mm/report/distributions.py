@@ -71,6 +71,31 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Distances:
+    """How far samples are apart: between rising `edges`, the `counts` of what is dropped by its distance to
+    what is kept for it, and `beyond` the threshold pairs of a sample of the samples. Raises ValueError where
+    the two do not fit the edges.
+    """
+
+    unit: str
+    edges: Sequence[float]
+    counts: Sequence[int]
+    beyond: Sequence[int]
+    threshold: float
+
+    def __post_init__(self) -> None:
+        if not len(self.edges) - 1 == len(self.counts) == len(self.beyond) > 0:
+            raise ValueError(
+                f"distances: {len(self.counts)} counts and {len(self.beyond)} beyond for "
+                f"{len(self.edges)} edges: give one edge more than counts, and as many beyond"
+            )
+        if list(self.edges) != sorted(set(self.edges)) or not all(map(math.isfinite, self.edges)):
+            raise ValueError("distances: the edges must rise and be finite")
+        if not math.isfinite(self.threshold):
+            raise ValueError("distances: a threshold that is not finite cannot be drawn")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
     """A category and its count, of which `dropped` are dropped (None: not asked)."""
 

@@ -8,7 +8,7 @@ given", never 0. Order is kept: sources, stages, rules and samples are shown as 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infinity_mm.report.distributions import Categories, Distribution, Histogram, Sizes
+from infinity_mm.report.distributions import Categories, Distances, Distribution, Histogram, Sizes
 from infinity_mm.schema import Turn
 
 Value = str | int | float | bool
@@ -186,6 +186,121 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Some words. `change`: 0 for what both of two texts say, 1 for what this one alone says, -1 for what
+    only the text says that it is compared with."""
+
+    text: str
+    change: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Utterance:
+    """What a role says, in runs."""
+
+    role: str
+    runs: Sequence[Run]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Twin:
+    """One of samples that are much alike: the kept one, one dropped for it, or one of a near miss.
+
+    `said`: of the kept one its first words, of the others where theirs differ from its; `same_words`: they
+    differ in none, and `said` is empty. `media` in the sample's order, and `more_media` that are not shown.
+    `method` and `distance`: what dropped it, and how far it is from the kept one; `others`: the other methods
+    that would; `later`: what a later stage did with it; `gone`: why nothing of it can be shown.
+    """
+
+    sample_id: str
+    source: str = ""
+    origin: str = ""
+    media: Sequence[Medium] = ()
+    more_media: int = 0
+    said: Sequence[Utterance] = ()
+    same_words: bool = False
+    method: str | None = None
+    distance: str | None = None
+    unit: str = ""
+    others: Sequence[str] = ()
+    detail: str = ""
+    later: str = ""
+    gone: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicateGroup:
+    """A kept sample, and some of the `size` that were dropped for it.
+
+    `made`: it was made by merging them; `against`: the other manifest that it is in, or None; `elsewhere`:
+    how many more each other method dropped for it.
+    """
+
+    kept: Twin
+    dropped: Sequence[Twin]
+    size: int
+    made: bool = False
+    against: str | None = None
+    elsewhere: Sequence[tuple[str, int]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Miss:
+    """Two kept samples that lie just beyond the threshold, and how far apart they are."""
+
+    a: Twin
+    b: Twin
+    distance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicateMethod:
+    """A way of finding duplicates and what it did.
+
+    `threshold`: the largest distance of duplicates, or the smallest where `near_is_high` (a similarity);
+    `dropped` in sequence, `alone` by itself; `pairs` within the threshold; `groups`: how many kept samples it
+    dropped others for; `recall` in words; `examples` of groups; `misses`: the nearest first.
+    """
+
+    name: str
+    meaning: str
+    unit: str
+    threshold: float
+    near_is_high: bool
+    dropped: int
+    alone: int
+    pairs: int
+    groups: int
+    recall: str = ""
+    distances: Distances | None = None
+    examples: Sequence[DuplicateGroup] = ()
+    misses: Sequence[Miss] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duplicates:
+    """What a stage found of duplicates.
+
+    `groups`: kept samples that others were dropped for, `dropped` those others; `merged`: samples that were
+    joined into samples made, and `joined` some of those made; `keep`: what decides which of a group is kept,
+    first to last; `against`: other manifests whose duplicates were dropped; `sizes`: of groups, the kept one
+    counted; `lost`: how many of the dropped have lost what was kept for them, by later stage and reason.
+    """
+
+    stage: str
+    groups: int
+    dropped: int
+    merged: int = 0
+    keep: Sequence[str] = ()
+    against: Sequence[str] = ()
+    sizes: Histogram | None = None
+    methods: Sequence[DuplicateMethod] = ()
+    largest: Sequence[DuplicateGroup] = ()
+    joined: Sequence[DuplicateGroup] = ()
+    lost: Sequence[tuple[str, int]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """A manifest, told.
 
@@ -217,6 +332,7 @@ class Report:
     lengths: Histogram | None = None
     stages: Sequence[Stage] = ()
     rules: Sequence[Rule] = ()
+    duplicates: Sequence[Duplicates] = ()
     distributions: Sequence[Distribution] = ()
     cards: Sequence[SampleCard] = ()
     failures: Sequence[Failure] = ()

@@ -4,11 +4,15 @@ The content security policy allows pictures that lie in the page, and its own st
 data ever to reach the page as markup, it could run nothing and ask nothing of anyone.
 """
 
+import os
+from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 
 from infinity_mm.report import comparison, sections
 from infinity_mm.report.html import Html, join, tag
 from infinity_mm.report.model import Comparison, Report
+from infinity_mm.report.tables import Section
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -21,6 +25,11 @@ def render(report: Report | Comparison) -> str:
     else:
         title = f"{report.name}: dataset report"
         head, parts = sections.head(report), sections.sections(report)
+    return document(title, head, parts)
+
+
+def document(title: str, head: Html, parts: Sequence[Section]) -> str:
+    """A whole page of sections."""
     links = [tag("a", part.title, href=f"#{part.anchor}") for part in parts]
     body = [tag("section", tag("h2", part.title), part.body, id=part.anchor, cls="section") for part in parts]
     return "<!doctype html>\n" + tag(
@@ -31,6 +40,24 @@ def render(report: Report | Comparison) -> str:
         ),
         lang="en",
     )
+
+
+def check_target(out: Path, replace: bool) -> None:
+    """Raises ValueError if a page may not be written there."""
+    if out.exists() and not out.is_file():
+        raise ValueError(f"{out} is no file that could be replaced: name an HTML file with --out")
+    if out.exists() and not replace:
+        raise ValueError(f"{out} is there already: give --replace to write it anew, or another --out")
+
+
+def write_page(out: Path, page: str) -> int:
+    """Put a page in place whole; its size in bytes."""
+    data = page.encode()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    os.replace(temporary, out)
+    return len(data)
 
 
 def _meta() -> Html:

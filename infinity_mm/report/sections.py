@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from infinity_mm.report.bars import stack
 from infinity_mm.report.charts import distribution
+from infinity_mm.report.duplicates import duplicates
 from infinity_mm.report.examples import strip
 from infinity_mm.report.figures import figure, plural, share, size
 from infinity_mm.report.funnel import account_line, funnel
@@ -86,6 +87,7 @@ def sections(report: Report) -> list[Section]:
         Section("what", "What it is", _what(report)),
         Section("funnel", "Funnel", funnel(report.stages)),
         Section("rules", "Rules", rules(report.rules)),
+        Section("duplicates", "Duplicates", duplicates(report.duplicates)),
         Section("distributions", "Distributions", _distributions(report)),
         Section("samples", "Samples", _samples(report)),
         Section("failures", "Failures", failures(report.failures)),

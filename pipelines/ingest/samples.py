@@ -6,7 +6,7 @@ ids, and 1 byte a record.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,15 +14,14 @@ import pyarrow.compute as pc
 
 from infinity_mm.columns import id_array
 from infinity_mm.ledger import Ledger, Row
-from infinity_mm.manifest import Selected, ShardEntry
+from infinity_mm.sample_shards import ShardWriter
 from infinity_mm.schema import SAMPLES, sample_id
 from infinity_mm.spill import KEY, Spill, first_of_run
-from infinity_mm.store import Store, file_digest
+from infinity_mm.store import Store
 from infinity_mm.tombstones import Withdrawn
 from pipelines.ingest.places import Resolved, read_places
 from pipelines.ingest.records import Piece, piece_files
 
-SHARD_ROWS = 50_000
 ORDINAL = np.dtype([KEY, ("ordinal", "i8")])
 KEPT, REJECTED, LOST, REPEAT, WITHDRAWN = range(5)
 
@@ -102,8 +101,8 @@ class Assembly:
 
     def __init__(self, store: Store, ledger: Ledger, resolved: Resolved, known: Identified) -> None:
         self.store, self.ledger, self.resolved, self.known = store, ledger, resolved, known
-        self.shards = _ShardWriter(store, "samples", SHARD_ROWS)
-        self.origins = _ShardWriter(store, "origins", SHARD_ROWS)
+        self.shards = ShardWriter(store, "samples")
+        self.origins = ShardWriter(store, "origins")
 
     def run(self, pieces: Sequence[Piece], sources: Sequence[Source]) -> None:
         for number, (piece, source) in enumerate(zip(pieces, sources, strict=True)):
@@ -209,57 +208,3 @@ def _origins(batch: pa.RecordBatch, source: Source) -> pa.Array:
     """`path:row`, or `path:key` where records have a name of their own there."""
     rows = pc.cast(pc.add(batch.column("row"), source.first), pa.string())
     return pc.binary_join_element_wise(source.path, pc.coalesce(batch.column("key"), rows), ":")
-
-
-class _ShardWriter:
-    """Writes record batches into files of at most `most` rows, cut at that row exactly."""
-
-    def __init__(self, store: Store, folder: str, most: int) -> None:
-        self.store, self.folder, self.most = store, folder, most
-        self.entries: list[dict[str, Any]] = []
-        self._rows = 0
-        self._open: Any = None
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        while batch.num_rows:
-            if self._open is None:
-                scratch = self.store.scratch()
-                path = scratch.__enter__()
-                sink = pa.OSFile(path, "wb")
-                self._open = (scratch, path, sink, pa.ipc.new_file(sink, SAMPLES))
-            part = batch.slice(0, self.most - self._rows)
-            self._open[3].write_batch(part)
-            self._rows += part.num_rows
-            batch = batch.slice(part.num_rows)
-            if self._rows == self.most:
-                self.finish()
-
-    def finish(self) -> None:
-        """Publish the open file."""
-        if self._open is None:
-            return
-        scratch, path, sink, writer = self._open
-        writer.close()
-        sink.close()
-        sha256 = file_digest(path)
-        name = f"{self.folder}/{sha256}.arrow"
-        if not self.store.exists(name):
-            self.store.publish(path, name)
-        scratch.__exit__(None, None, None)
-        self.entries.append(
-            {"file": name, "sha256": sha256, "bytes": self.store.size(name), "rows": self._rows}
-        )
-        self._rows, self._open = 0, None
-
-    def selected(self) -> list[ShardEntry]:
-        """The files as shard entries with every row selected."""
-        return [
-            ShardEntry(
-                e["file"],
-                e["sha256"],
-                e["bytes"],
-                e["rows"],
-                Selected(np.arange(e["rows"]), np.ones(e["rows"])),
-            )
-            for e in self.entries
-        ]

@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
 from infinity_mm.media.decode import Decoded, MediaError, decode_image
 from infinity_mm.media.index import Unavailable
-from infinity_mm.media.photometry import MIN_SIDE
-from infinity_mm.media.video import VideoInfo, check_video
+from infinity_mm.media.photometry import MIN_SIDE, Photometry, photometry
+from infinity_mm.media.video import VideoInfo, watch
+
+STILLS = 4  # frames of a clip that are looked at
 
 Found = TypeVar("Found")
 
@@ -35,9 +39,20 @@ class MediumLook:
             lambda: decode_image(self.data(), max_pixels=self.max_pixels, min_side=MIN_SIDE, channels=4),
         )
 
+    def photometry(self) -> Photometry:
+        """The measures of `picture`. Raises MediaError, Unavailable."""
+        return self._once("photometry", lambda: photometry(self.picture().pixels))
+
     def clip(self) -> VideoInfo:
         """What a full strict decode of a clip finds. Raises MediaError, Unavailable."""
-        return self._once("clip", lambda: check_video(self.data()))
+        return self._watched()[0]
+
+    def stills(self) -> list[np.ndarray]:
+        """The luma of STILLS frames of a clip, or of none: see `watch`. Raises MediaError, Unavailable."""
+        return self._watched()[1]
+
+    def _watched(self) -> tuple[VideoInfo, list[np.ndarray]]:
+        return self._once("clip", lambda: watch(self.data(), STILLS))
 
     def _once(self, name: str, make: Callable[[], Found]) -> Found:
         """What `make` gave or raised the first time."""

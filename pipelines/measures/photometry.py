@@ -5,7 +5,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from infinity_mm.media.photometry import photometry
 from infinity_mm.sidecars import Family, Measure
 from pipelines.measures.medium_look import MediumLook
 
@@ -43,7 +42,7 @@ def photometric(look: MediumLook) -> Sequence[Any]:
     if look.is_video:
         return (None,) * (len(STORED) + len(SEEN))
     picture = look.picture()
-    found = photometry(picture.pixels)
+    found = look.photometry()
     stored = (picture.mode, picture.has_alpha, picture.exif_orientation)
     return (*stored, *(getattr(found, name) for name in SEEN))
 

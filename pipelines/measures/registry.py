@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from infinity_mm.sidecars import Family, Measure
+from pipelines.measures.alignment import ALIGNMENT, MODEL
 from pipelines.measures.arrived import GIVEN_PHASH, LOSS, TAGS, arrived
+from pipelines.measures.conversation import CONVERSATION
 from pipelines.measures.header import HEADER
 from pipelines.measures.language import LANGUAGE
+from pipelines.measures.look_alike import CLIP_HASH, PIXELS, SYMMETRIC, THUMBNAIL
 from pipelines.measures.photometry import PHOTOMETRY
 from pipelines.measures.structure import STRUCTURE
 from pipelines.measures.text import TEXT
@@ -18,7 +21,24 @@ from pipelines.measures.validity import VALIDITY
 
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for family in (STRUCTURE, TEXT, LANGUAGE, TOKENS, LOSS, TAGS, GIVEN_PHASH, HEADER, VALIDITY, PHOTOMETRY)
+    for family in (
+        STRUCTURE,
+        TEXT,
+        CONVERSATION,
+        LANGUAGE,
+        TOKENS,
+        LOSS,
+        TAGS,
+        GIVEN_PHASH,
+        HEADER,
+        VALIDITY,
+        PHOTOMETRY,
+        SYMMETRIC,
+        THUMBNAIL,
+        CLIP_HASH,
+        PIXELS,
+        ALIGNMENT,
+    )
 }
 ARRIVED, META = "arrived", "meta."
 
@@ -49,6 +69,10 @@ DERIVED: dict[str, Derived] = {
         ("media_kind", "media_format"),
     ),
 }
+# What `imm measure` measures where nothing is named: all but what needs a model or a second, full decode.
+UNASKED = tuple(name for name, family in FAMILIES.items() if family.cost not in (MODEL, PIXELS.cost))
+# What tells media and conversations apart, and nothing to a reader.
+IDENTITIES = tuple(family.name for family in (CONVERSATION, SYMMETRIC, THUMBNAIL, CLIP_HASH, PIXELS))
 FAMILY_OF: dict[str, str] = {name: family.name for family in FAMILIES.values() for name in family.measures}
 
 

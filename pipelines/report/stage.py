@@ -5,7 +5,6 @@ everything, examples are few and chosen by their ids, so that the page stays sma
 data. Time: a pass over the sidecars of each measure and each filter; memory: one column of one measure.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,17 @@ from infinity_mm.manifest import Manifest
 from infinity_mm.report.distributions import Bar, Categories, Distribution, Histogram, Sizes
 from infinity_mm.report.distributions import Measured as About
 from infinity_mm.report.model import Comparison, Only, Reading, Report, SampleCard, Source
-from infinity_mm.report.page import render
+from infinity_mm.report.page import check_target, render, write_page
 from infinity_mm.schema import ID
+from infinity_mm.sidecars import Family
 from infinity_mm.store import Store
 from pipelines.config import MeasuringConfig
 from pipelines.frames import Frames, shard_table
-from pipelines.measure import Files, measure, settings_of
-from pipelines.measures.registry import FAMILIES, measure_of
+from pipelines.measure import Files, is_measured, measure, settings_of
+from pipelines.measures.alignment import MODEL
+from pipelines.measures.registry import FAMILIES, IDENTITIES, measure_of
 from pipelines.report.counting import distributions, sizes
+from pipelines.report.duplicates import duplicates
 from pipelines.report.looking import Pictures, cards, chosen_samples, find
 from pipelines.report.rules import rules
 from pipelines.report.stages import failures, merged, names_of, steps, titles_of, told
@@ -74,22 +76,16 @@ class ReportConfig(MeasuringConfig):
 
 def run(config: ReportConfig, report: Progress | None = None) -> dict[str, Any]:
     """Write the page; what it is about."""
-    if config.out.exists() and not config.out.is_file():
-        raise ValueError(f"{config.out} is no file that could be replaced: name an HTML file with --out")
-    if config.out.exists() and not config.replace:
-        raise ValueError(f"{config.out} is there already: give --replace to write it anew, or another --out")
+    check_target(config.out, config.replace)
     store = Store.open(config.store)
     with store.using():
         manifests = [Manifest.open(store, name) for name in config.manifests]
-        page = render(collect(config, manifests, report)).encode()
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = config.out.with_name(f".{config.out.name}.{os.getpid()}")
-    temporary.write_bytes(page)
-    os.replace(temporary, config.out)
+        page = render(collect(config, manifests, report))
+    size = write_page(config.out, page)
     return {
         "stage": "report",
         "out": str(config.out),
-        "bytes": len(page),
+        "bytes": size,
         "manifests": [m.file for m in manifests],
         "samples": [m.samples for m in manifests],
     }
@@ -100,7 +96,14 @@ def collect(
 ) -> Report | Comparison:
     """What the page says of a manifest, or of two."""
     progress = report or Silent()
-    names = [n for family in FAMILIES.values() for n in family.measures if n not in NOT_COUNTED]
+    names = [
+        name
+        for family in FAMILIES.values()
+        for name in family.measures
+        if name not in NOT_COUNTED
+        and family.name not in IDENTITIES
+        and (family.cost != MODEL or _is_there(config, manifests, family))
+    ]
     settings = settings_of(config, names)
     values = []
     for manifest in manifests:
@@ -113,6 +116,19 @@ def collect(
         )
     ]
     return pages[0] if len(pages) == 1 else _compared(manifests, pages, values)
+
+
+def _is_there(config: ReportConfig, manifests: Sequence[Manifest], family: Family) -> bool:
+    """Whether a family that needs a model was measured already: a page asks for no model."""
+    if not manifests[0].store.names(f"sidecars/{family.name}"):
+        return False
+    try:
+        settings = settings_of(config, family.measures)
+    except ValueError:
+        if "embedder" in config.model_fields_set:
+            raise
+        return False
+    return all(is_measured(manifest, settings) for manifest in manifests)
 
 
 class Told:
@@ -151,7 +167,7 @@ def _collect(name: str, manifest: Manifest, values: Values, counted: Told, progr
     titles, names = titles_of(way), names_of(store)
     pictures = Pictures(manifest.library())
     notes = ["Samples, examples and pictures are a few chosen by their ids; every count is of all."]
-    every_rule, every_failure = [], []
+    every_rule, every_failure, every_duplicate = [], [], []
     withdrawn = manifest.samples - values.samples
     if withdrawn:
         notes.append(
@@ -160,11 +176,15 @@ def _collect(name: str, manifest: Manifest, values: Values, counted: Told, progr
     progress.start("look up examples", len(way), "stages")
     for step in way:
         if not step.has_ledger():
-            notes.append(f"{step.title}: its ledger is gone, so its rules and failures are not shown")
+            notes.append(
+                f"{step.title}: its ledger is gone: its rules, duplicates and failures are not shown"
+            )
             continue
         own = Pictures(step.parent.library()) if step.parent else pictures
         every_rule += rules(step, own, notes)
         every_failure += failures(step, own)
+        if step.kind == "dedup":
+            every_duplicate.append(duplicates(step, way, notes))
         progress.advance()
     progress.done()
     samples = chosen_samples(manifest, MOST_CARDS)
@@ -192,6 +212,7 @@ def _collect(name: str, manifest: Manifest, values: Values, counted: Told, progr
         lengths=tokens if isinstance(tokens, Histogram) else None,
         stages=merged([told(step, titles, names) for step in way]),
         rules=every_rule,
+        duplicates=every_duplicate,
         distributions=[d for n, d in found.items() if n not in APART and d.measured.n + d.measured.failed],
         cards=cards(manifest, samples, pictures, _readings(manifest, values.files, samples)),
         failures=every_failure,

@@ -208,4 +208,4 @@ def test_every_option_of_a_stage_can_stand_in_a_recipe(tmp_path: Path) -> None:
 
 
 def _some(field: str) -> Any:
-    return ["x"] if field in ("inputs", "manifests") else "x"
+    return ["x"] if field in ("inputs", "manifests", "against") else "x"

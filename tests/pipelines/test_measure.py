@@ -26,13 +26,13 @@ from pipelines.filter import FilterConfig
 from pipelines.filter import run as run_filter
 from pipelines.measure import measure, settings_of
 from pipelines.measures.photometry import SEEN
-from pipelines.measures.registry import DERIVED, FAMILIES, FAMILY_OF, listed
+from pipelines.measures.registry import DERIVED, FAMILIES, FAMILY_OF, UNASKED, listed
 from pipelines.measuring import MeasureConfig
 from pipelines.measuring import run as run_measure
 
 Ingest = Callable[..., Manifest]
 Dataset = Callable[..., Path]
-EVERY = [name for family in FAMILIES.values() for name in family.measures]
+EVERY = [name for family in UNASKED for name in FAMILIES[family].measures]
 
 
 def measured(manifest: Manifest, *names: str, workers: int = 0) -> dict[str, dict[str, str]]:

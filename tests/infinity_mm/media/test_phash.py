@@ -10,8 +10,8 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from infinity_mm.media.decode import decode_image
-from infinity_mm.media.phash import phash
-from infinity_mm.media.photometry import MIN_SIDE, photometry
+from infinity_mm.media.phash import SYMMETRIES, phash, symmetric_bits, turned
+from infinity_mm.media.photometry import MIN_SIDE, luma_of, photometry, working_picture
 
 
 def waves(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -90,3 +90,43 @@ def test_real_photographs_hash_as_imagehash_has_them(shared_data: Path) -> None:
         distances.append((photometry(pixels).phash ^ int(row["phash"], 16)).bit_count())
     assert len(distances) > 90
     assert max(distances) <= 6 and np.mean(distances) < 1
+
+
+@pytest.mark.parametrize("height, width", [(32, 32), (150, 224), (301, 97), (9, 20)])
+def test_hashes_of_symmetries_are_those_of_the_turned_picture(height: int, width: int) -> None:
+    for seed in range(5):
+        luma = waves(height, width, seed)
+        found = symmetric_bits(luma)
+        for number, bits in enumerate(found, 1):
+            assert (bits ^ phash(turned(luma, number)).bits).bit_count() <= 1
+        assert len({phash(luma).bits, *found}) == 8
+
+
+def test_symmetries_do_what_their_names_say() -> None:
+    picture = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    image = Image.fromarray(picture)
+    ways = Image.Transpose
+    wanted = {
+        **{
+            "mirrored": ways.FLIP_LEFT_RIGHT,
+            "upside_down": ways.FLIP_TOP_BOTTOM,
+            "turned_180": ways.ROTATE_180,
+        },
+        **{"transposed": ways.TRANSPOSE, "turned_270": ways.ROTATE_90, "turned_90": ways.ROTATE_270},
+        "transversed": ways.TRANSVERSE,
+    }
+    assert set(wanted) == set(SYMMETRIES)
+    for number, name in enumerate(SYMMETRIES, 1):
+        assert np.array_equal(turned(picture, number), np.asarray(image.transpose(wanted[name]))), name
+    assert np.array_equal(turned(picture, 0), picture)
+
+
+def test_symmetries_of_real_photographs(shared_data: Path) -> None:
+    apart = []
+    for path in sorted((shared_data / "coco_mini/images").iterdir())[::6]:
+        pixels = decode_image(path.read_bytes(), min_side=MIN_SIDE, channels=4).pixels
+        found = symmetric_bits(luma_of(working_picture(pixels)))
+        for number, bits in enumerate(found, 1):
+            other = turned(pixels[:, :, :3].transpose(2, 0, 1), number).transpose(1, 2, 0)
+            apart.append((bits ^ photometry(np.ascontiguousarray(other)).phash).bit_count())
+    assert len(apart) == 70 and max(apart) <= 4

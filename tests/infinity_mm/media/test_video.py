@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infinity_mm.media.video import MediaError, VideoInfo, check_video, iter_frames
+from infinity_mm.media.video import MediaError, VideoInfo, check_video, iter_frames, watch
 
 LEVELS = (0, 50, 100, 150, 200, 250)
 
@@ -126,3 +126,19 @@ def test_real_clips_pass(shared_data: Path) -> None:
     for path in found:
         info = check_video(path.read_bytes())
         assert info.complete and info.frames == info.frames_checked, path.name
+
+
+@pytest.mark.parametrize("form", CLIPS)
+def test_stills_are_frames_amid_equal_parts(form: str) -> None:
+    info, stills = watch(CLIPS[form], 4)
+    assert info == check_video(CLIPS[form])
+    assert [still.shape for still in stills] == [(48, 64)] * 4
+    for still, shown in zip(stills, (0, 2, 3, 5), strict=True):  # at 0.075, 0.225 … of 0.6 seconds
+        assert abs(float(still.mean()) - LEVELS[shown]) < 22
+    assert watch(CLIPS[form], 0)[1] == [] == watch(CLIPS[form], 3, max_frames=2)[1]
+
+
+def test_more_stills_than_frames_repeat() -> None:
+    _, stills = watch(CLIPS["mp4"], 12)
+    assert len(stills) == 12
+    assert [round(float(still.mean()) / 50) for still in stills[::2]] == [0, 1, 2, 3, 4, 5]

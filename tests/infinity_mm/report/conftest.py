@@ -9,22 +9,37 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from infinity_mm.report.distributions import Bar, Categories, Histogram, Limit, Measured, Sizes
+from infinity_mm.report.distributions import (
+    Bar,
+    Categories,
+    Distances,
+    Histogram,
+    Limit,
+    Measured,
+    Sizes,
+)
 from infinity_mm.report.model import (
     Account,
     Comparison,
+    DuplicateGroup,
+    DuplicateMethod,
+    Duplicates,
     Example,
     Failure,
     Fault,
     Medium,
+    Miss,
     Only,
     Reading,
     Report,
     Rule,
+    Run,
     SampleCard,
     Source,
     Stage,
     Thumbnail,
+    Twin,
+    Utterance,
 )
 from infinity_mm.schema import Part, Turn
 
@@ -33,6 +48,50 @@ def _thumbnail() -> Thumbnail:
     file = io.BytesIO()
     Image.new("RGB", (24, 16), (40, 90, 160)).save(file, "JPEG")
     return Thumbnail(data=file.getvalue(), format="jpeg", width=24, height=16)
+
+
+def whole_duplicates(media: list[Medium]) -> Duplicates:
+    """A stage of dedup in which every field is given: pictures, texts, what was merged, lost or is gone."""
+    whole = Utterance(role="user", runs=[Run(text="How many wrens sing?")])
+    changed = Utterance(
+        role="assistant", runs=[Run(text="Two "), Run(text="sing", change=-1), Run(text="fly", change=1)]
+    )
+    kept = Twin(
+        sample_id="a1" * 16, source="birds", origin="a.jsonl:1", media=media, more_media=3, said=[whole],
+        later="filter: sharp",
+    )  # fmt: skip
+    near = Twin(
+        sample_id="b2" * 16, source="cars", origin="b.jsonl:2", media=media[:1], same_words=True,
+        method="perceptual", distance="7", unit="bits", others=["semantic", "text"], detail="turned",
+    )  # fmt: skip
+    spoken = dataclasses.replace(near, media=[], same_words=False, said=[changed], distance=None)
+    gone = Twin(sample_id="c3" * 16, gone="withdrawn", method="exact", distance="0")
+    pictures = DuplicateGroup(kept=kept, dropped=[near, gone], size=41, elsewhere=[("exact", 5), ("text", 6)])
+    texts = DuplicateGroup(
+        kept=dataclasses.replace(kept, media=[], more_media=0), dropped=[spoken], size=1, against="benchmark"
+    )
+    made = DuplicateGroup(kept=kept, dropped=[near], size=1, made=True)
+    perceptual = DuplicateMethod(
+        name="perceptual", meaning="hashes that are near", unit="bits", threshold=8.0, near_is_high=False,
+        dropped=432, alone=543, pairs=654, groups=321, recall="recall 0.98",
+        distances=Distances(
+            unit="bits", edges=[-0.5, 0.5, 8.5, 9.5], counts=[400, 143, 0], beyond=[0, 0, 77], threshold=8.0
+        ),
+        examples=[pictures, texts], misses=[Miss(a=kept, b=near, distance=9.0)],
+    )  # fmt: skip
+    text = dataclasses.replace(
+        perceptual, name="text", unit="jaccard", threshold=0.8, near_is_high=True, alone=432, distances=None,
+        misses=[], recall="",
+    )  # fmt: skip
+    sizes = Histogram(
+        measured=Measured(name="size", n=9, of="groups", unit="samples"), edges=[1.5, 2.5, 3.5], counts=[6, 3]
+    )
+    return Duplicates(
+        stage="dedup", groups=9, dropped=864, merged=17, keep=["resolution", "longest"],
+        against=["benchmark"],
+        sizes=sizes, methods=[perceptual, text], largest=[pictures], joined=[made],
+        lost=[("filter: sharp", 11), ("filter: dark", 2)],
+    )  # fmt: skip
 
 
 def whole_report() -> Report:
@@ -109,6 +168,7 @@ def whole_report() -> Report:
                 distributions=[sharpness, languages],
             )
         ],
+        duplicates=[whole_duplicates([shown, broken, clip])],
         distributions=[sharpness, languages], cards=[card],
         failures=[
             Failure(stage="ingest", code="missing", meaning="no file", count=12, examples=[unseen, words])

@@ -1,0 +1,1 @@
+"""`imm dedup`: samples that say the same about the same, of which one is kept."""

@@ -1,0 +1,122 @@
+"""What tells pictures and clips that are equal or look alike, besides the perceptual hash of photometry."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from infinity_mm.media.phash import SYMMETRIES, phash, symmetric_bits
+from infinity_mm.media.photometry import luma_of, working_picture
+from infinity_mm.media.pixels import pixel_digest
+from infinity_mm.media.thumbnail import WIDER, low_information, thumbnail
+from infinity_mm.sidecars import Family, Measure
+from pipelines.measures.medium_look import STILLS, MediumLook
+
+HASH = pa.uint64()
+PICTURES = ("pillow", "simplejpeg", "numpy")
+
+
+def symmetric_hashes(look: MediumLook) -> Sequence[Any]:
+    """The measures of SYMMETRIC; not applicable to clips. Raises MediaError and Unavailable."""
+    if look.is_video:
+        return (None,) * len(SYMMETRIES)
+    return symmetric_bits(luma_of(working_picture(look.picture().pixels)))
+
+
+def second_test(look: MediumLook) -> Sequence[Any]:
+    """The measure of THUMBNAIL; not applicable to clips and where the hash is far from being too little."""
+    if look.is_video:
+        return (None,)
+    found, picture = look.photometry(), look.picture()
+    low = low_information(
+        found.uniformity, found.text_like, found.chart_like, found.phash_margin, wider=WIDER
+    )
+    if not low:
+        return (None,)
+    return (thumbnail(working_picture(picture.pixels), min(picture.width, picture.height)),)
+
+
+def clip_hashes(look: MediumLook) -> Sequence[Any]:
+    """The measures of CLIP_HASH; not applicable to pictures. Raises MediaError and Unavailable."""
+    if not look.is_video:
+        return (None,) * (2 * STILLS + 1)
+    hashes = [phash(luma) for luma in look.stills()]
+    if not hashes:
+        return (None,) * (2 * STILLS) + (look.clip().duration,)
+    return (*(h.bits for h in hashes), *(h.margin for h in hashes), look.clip().duration)
+
+
+def pixels(look: MediumLook) -> Sequence[Any]:
+    """The measure of PIXELS; not applicable to clips. Raises MediaError and Unavailable."""
+    return (None if look.is_video else pixel_digest(look.data(), max_pixels=look.max_pixels),)
+
+
+def _opening(measure: Callable[[MediumLook], Sequence[Any]]) -> Callable[..., Any]:
+    def opened(settings: dict[str, Any]) -> Callable[[MediumLook], Sequence[Any]]:
+        return measure
+
+    return opened
+
+
+SYMMETRIC = Family(
+    "symmetries",
+    "media",
+    1,
+    {
+        f"phash_{name}": Measure(HASH, "64 bits", f"perceptual hash of the picture {name.replace('_', ' ')}")
+        for name in SYMMETRIES
+    },
+    _opening(symmetric_hashes),
+    PICTURES,
+    "decode",
+)
+THUMBNAIL = Family(
+    "thumbnail",
+    "media",
+    1,
+    {
+        "thumbnail": Measure(
+            pa.binary(),
+            "64 by 64 cells",
+            "second test where the perceptual hash says little: text, charts, blank",
+        )
+    },
+    _opening(second_test),
+    PICTURES,
+    "decode",
+)
+_PARTS = range(1, STILLS + 1)
+CLIP_HASH = Family(
+    "clip_hash",
+    "media",
+    1,
+    {
+        f"clip_phash_{i}": Measure(HASH, "64 bits", f"perceptual hash amid part {i} of {STILLS}")
+        for i in _PARTS
+    }
+    | {
+        f"clip_phash_margin_{i}": Measure(
+            pa.float32(), "levels", f"how far the bits of clip_phash_{i} are from flipping"
+        )
+        for i in _PARTS
+    }
+    | {"clip_duration": Measure(pa.float32(), "seconds", "as the container says")},
+    _opening(clip_hashes),
+    ("av", "numpy"),
+    "decode",
+)
+PIXELS = Family(
+    "pixel_digest",
+    "media",
+    1,
+    {
+        "pixel_digest": Measure(
+            pa.binary(16),
+            "sha256, 16 bytes",
+            "of the decoded pixels of every frame, upright, with their shape",
+        )
+    },
+    _opening(pixels),
+    PICTURES,
+    "full decode",
+)
