@@ -1,7 +1,7 @@
 """`imm dedup` beside its peers: pictures, the search of hashes, texts, and what a drop promises.
 
     python benchmarks/dedup.py                           without the peers
-    python benchmarks/dedup.py --peers PYTHON            with them; PYTHON's environment has them (see PEERS)
+    python benchmarks/dedup.py --peers PYTHON --text-peers PYTHON       with them (see PEERS)
     python benchmarks/dedup.py --only perceptual         or truth, search, large, text, contract
     python benchmarks/dedup.py --only text --texts 1000000
 
@@ -60,11 +60,10 @@ from pipelines.measure import measure, settings_of
 HERE = Path(__file__).resolve()
 RADIUS = 8
 PEERS = """\
-The peers were left out. In an environment of their own (torch of the CPU first, or that of CUDA comes along):
-  pip install torch==2.13.0+cpu
+The peers were left out. In two environments of their own, in the first a torch for the CPU before the others:
   pip install imagededup==0.3.3.post2 py-data-juicer==1.6.1 aiohttp scipy av
-  pip install datatrove==0.10.1 'xxhash<4' orjson regex tokenizers datasketch==2.0.0
-  python benchmarks/dedup.py --peers THAT_PYTHON"""
+  pip install datatrove==0.10.1 datasketch==2.0.0 'xxhash<4' orjson regex tokenizers
+  python benchmarks/dedup.py --peers FIRST_PYTHON --text-peers SECOND_PYTHON"""
 TIME_BOX = 600  # seconds that a peer may take
 LARGE = 64_000
 
@@ -336,7 +335,7 @@ def text(scratch: Path, args: argparse.Namespace) -> None:
             try:
                 seconds, cpu, largest, kept = run()
             except RuntimeError as error:
-                print(f"| {name} | not done in {TIME_BOX} s: {str(error).splitlines()[-1]} |")
+                print(f"| {name} | failed, or not done in {TIME_BOX} s: {str(error).splitlines()[-1]} |")
                 continue
             found = sum(not kept.issuperset(pair) for pair in pairs)
             print(

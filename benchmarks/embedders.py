@@ -73,7 +73,8 @@ def speed(folder: Path) -> None:
 
 def ingested(data: Path, store: Path, name: str, **more: str) -> Manifest:
     config = IngestConfig(inputs=[str(data)], store=str(store), out=name, mode="copy", workers=0, **more)
-    return Manifest.open(Store.open(store), ingest(config, Silent())["manifest"])
+    made = ingest(config, Silent())["manifest"]
+    return Manifest.open(Store.open(store), made)
 
 
 def decoded(manifest: Manifest, embedder: Embedder) -> list[np.ndarray]:

@@ -44,7 +44,7 @@ from PIL import Image, ImageDraw, ImageFont
 from infinity_mm.media import thumbnail as second
 from infinity_mm.media.decode import MediaError, decode_image
 from infinity_mm.media.phash import SYMMETRIES, phash, symmetric_bits, turned
-from infinity_mm.media.photometry import MIN_SIDE, luma_of, photometry, working_picture
+from infinity_mm.media.photometry import MIN_SIDE, measured, working
 from infinity_mm.media.video import iter_frames, watch
 from infinity_mm.near_pictures import Looks, near_pictures
 from pipelines.measures.look_alike import CLIP_HASH, SYMMETRIC, THUMBNAIL
@@ -75,16 +75,16 @@ class Look(NamedTuple):
 
 def look(data: bytes) -> Look:
     found = decode_image(data, min_side=MIN_SIDE, channels=4)
-    picture = working_picture(found.pixels)
-    measured = photometry(found.pixels)
-    measures = measured.uniformity, measured.text_like, measured.chart_like, measured.phash_margin
+    seen = working(found.pixels)
+    own = measured(seen)
+    measures = own.uniformity, own.text_like, own.chart_like, own.phash_margin
     shorter = min(found.width, found.height)
     return Look(
-        measured.phash,
+        own.phash,
         bool(second.low_information(*measures)),
         bool(second.low_information(*measures, wider=second.WIDER)),
-        second.thumbnail(picture, shorter),
-        symmetric_bits(luma_of(picture)),
+        second.thumbnail(seen, shorter),
+        symmetric_bits(seen.luma),
         measures,
         shorter,
     )

@@ -23,6 +23,7 @@ GB for blocks; the rows lie in the page cache. A crowd of K rows makes up to `mo
 grows with K, not with its square.
 """
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -358,8 +359,9 @@ def _centroids(sample: np.ndarray, clusters: int, threshold: float, seed: int) -
         min_points_per_centroid=1,
         max_points_per_centroid=len(sample),
     )
-    kmeans.train(sample)
-    cosine, cell = kmeans.index.search(sample, 1)
+    with _one_thread():
+        kmeans.train(sample)
+        cosine, cell = kmeans.index.search(sample, 1)
     size = np.bincount(cell[:, 0], minlength=clusters)
     total = np.bincount(cell[:, 0], cosine[:, 0], minlength=clusters)
     centroids = np.asarray(kmeans.centroids)
@@ -375,6 +377,19 @@ def _centroids(sample: np.ndarray, clusters: int, threshold: float, seed: int) -
             sums[each] = total[joined] @ centroids[joined]
     out = np.stack([sums[each] for each in sorted(sums)])  # not by size: progress is then even
     return (out / np.linalg.norm(out, axis=1)[:, None]).astype(np.float32)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """For faiss, whose products have other last bits, and so other cells, with more."""
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def _one_cell(rows: _Set) -> _Cells:
@@ -398,7 +413,8 @@ def _grouped(rows: _Set, centroids: np.ndarray, threshold: float, path: str, rep
     level = np.lib.format.open_memmap(f"{path}-level.npy", "w+", np.uint8, (count, met - 1))
     report.start("vectors into cells", count, "rows")
     for places in _blocks(count, _READ):
-        cosine, nearest = index.search(rows.take(places), met)
+        with _one_thread():
+            cosine, nearest = index.search(rows.take(places), met)
         cell[places], beside[places] = nearest[:, 0], nearest[:, 1:]
         border = (cosine[:, :1] - cosine[:, 1:]) / apart[nearest[:, :1], nearest[:, 1:]]
         level[places] = np.minimum(border / half * _LEVELS, _LEVELS)

@@ -123,5 +123,6 @@ def _without(column: pa.ChunkedArray, keep: pa.BooleanArray) -> pa.Array | pa.Ch
     """A column with nothing where `keep` is false."""
     if pa.types.is_fixed_size_list(column.type):
         vectors = _vectors(column).copy()
+        vectors[~np.asarray(keep)] = 0
         return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), column.type.list_size)
     return pc.if_else(keep, column, pa.scalar(None, column.type))

@@ -11,7 +11,7 @@ from infinity_mm.cli import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-TEXTS = [README, ROOT / "docs/rules.md"]
+TEXTS = [README, *(ROOT / f"docs/{name}.md" for name in ("rules", "dedup", "decontamination"))]
 
 
 def commands(text: Path) -> list[tuple[str, list[str]]]:

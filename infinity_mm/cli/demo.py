@@ -66,7 +66,8 @@ def run(config: DemoConfig, progress: Progress) -> dict[str, Any]:
     _imm("manifest", "export", "train", "--format", "webdataset", "--to", out / "tars", "--store", store)
     print("What became of one sample that was dropped?")
     _imm("trace", found["dropped_id"], "--store", store)
-    made = {"store": store, "tars": out / "tars", "page": out / "report.html", "truth": scenes / "truth.jsonl"}
+    made = {"store": store, "tars": out / "tars", "page": out / "report.html"}
+    made["truth"] = scenes / "truth.jsonl"
     return {**found, **{name: str(path) for name, path in made.items()}}
 
 

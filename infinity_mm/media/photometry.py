@@ -53,14 +53,32 @@ class Photometry(NamedTuple):
     phash_margin: float  # gray levels: near 0 where the hash means nothing
 
 
-def photometry(pixels: np.ndarray) -> Photometry:
-    """Measures pixels uint8 [height, width, 3 or 4], RGB or RGBX and upright, each side at least 1.
+class Working(NamedTuple):
+    """A decode, its working picture and the luma of that, which other measures of looks share."""
+
+    pixels: np.ndarray  # uint8 [height, width, 3 or 4]
+    picture: Image.Image  # RGB or RGBX
+    luma: np.ndarray  # uint8 [height, width], read-only
+
+
+def working(pixels: np.ndarray) -> Working:
+    """What is measured of pixels uint8 [height, width, 3 or 4], RGB or RGBX and upright, each side 1 or more.
 
     Four channels, as `decode_image` gives them on demand, save a copy.
     """
     pixels = np.ascontiguousarray(pixels)
     picture = working_picture(pixels)
-    luma = luma_of(picture)
+    return Working(pixels, picture, shared(picture.convert("L")))
+
+
+def photometry(pixels: np.ndarray) -> Photometry:
+    """Measures pixels as `working` takes them."""
+    return measured(working(pixels))
+
+
+def measured(seen: Working) -> Photometry:
+    """The measures of a working picture."""
+    pixels, picture, luma = seen
     whole = pixels.shape[2] == 4 and pixels.shape[:2] == luma.shape
     sample = _sample(pixels if whole else shared(picture), luma)
     counts = np.fromiter(from_rgbx(sample[None]).histogram(), np.int64, 4 * 256).reshape(4, 256)
@@ -85,11 +103,6 @@ def working_picture(pixels: np.ndarray) -> Image.Image:
     while min(height, width) >= 2 * MIN_SIDE * factor or max(height, width) > _MAX_SIDE * factor:
         factor *= 2
     return image if factor == 1 else image.reduce(factor)
-
-
-def luma_of(picture: Image.Image) -> np.ndarray:
-    """uint8 [height, width], read-only, of ITU-R BT.601."""
-    return shared(picture.convert("L"))
 
 
 def _sample(pixels: np.ndarray, luma: np.ndarray) -> np.ndarray:

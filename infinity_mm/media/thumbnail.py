@@ -2,7 +2,7 @@
 
 A 64-bit hash has the few lowest frequencies, which such pictures share: pages of one layout lie a few bits
 apart whatever is written on them, and all of one colour are equal. Their *thumbnail* has 64 by 64 cells of
-luma and 16 by 16 of colour. Cells are resampled with the Lanczos window, so that they hardly depend on how
+luma and 16 by 16 of colour. Luma is resampled with the Lanczos window, so that its cells hardly depend on how
 many pixels the picture has; plain averages do, by half the contrast of a thin line.
 
 Two thumbnails are alike where every cell agrees. How far a cell may be off grows with the range of its three
@@ -21,6 +21,7 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from infinity_mm.media.phash import turned
+from infinity_mm.media.photometry import Working
 
 SIDE, COLOUR_SIDE = 64, 16  # cells along a side
 _LUMA, _COLOURS = SIDE * SIDE, 2 * COLOUR_SIDE * COLOUR_SIDE
@@ -28,7 +29,7 @@ SIZE = _LUMA + _COLOURS + 2  # bytes: luma, blue less luma, red less luma, the s
 
 # Limits of `low_information`: benchmarks/near_pictures.py --only limits
 UNIFORMITY, DRAWN, MARGIN = 0.4, 0.3, 0.5
-WIDER = 0.75  # of a limit: whose copies may lie beyond it
+WIDER = 0.65  # of a limit: whose copies may lie beyond it
 
 # Gray levels that a cell may be off, and the share of the range near by: benchmarks/near_pictures.py
 _LEVELS = 10
@@ -63,15 +64,12 @@ def low_information(
     return np.asarray(blank | drawn | (np.multiply(phash_margin, wider) < MARGIN))
 
 
-def thumbnail(image: Image.Image, shorter: int) -> bytes:
-    """SIZE bytes from an upright picture in RGB or RGBX: the working picture of `photometry`.
-
-    `shorter`: the pixels of the shorter side of the picture that it was made of.
-    """
-    luma, *colours = image.convert("YCbCr").split()
-    planes = [luma.resize((SIDE, SIDE), Resampling.LANCZOS)]
-    planes += [plane.resize((COLOUR_SIDE, COLOUR_SIDE), Resampling.LANCZOS) for plane in colours]
-    return b"".join((*(plane.tobytes() for plane in planes), min(shorter, 0xFFFF).to_bytes(2, "little")))
+def thumbnail(seen: Working, shorter: int) -> bytes:
+    """SIZE bytes; `shorter`: the pixels of the shorter side of the picture, at its full size."""
+    luma = Image.fromarray(seen.luma).resize((SIDE, SIDE), Resampling.LANCZOS)
+    colours = seen.picture.resize((COLOUR_SIDE, COLOUR_SIDE), Resampling.BOX).convert("YCbCr").split()[1:]
+    planes = (plane.tobytes() for plane in (luma, *colours))
+    return b"".join((*planes, min(shorter, 0xFFFF).to_bytes(2, "little")))
 
 
 def symmetric(thumbnails: np.ndarray, symmetry: int) -> np.ndarray:

@@ -6,7 +6,6 @@ from typing import Any
 import pyarrow as pa
 
 from infinity_mm.media.phash import SYMMETRIES, phash, symmetric_bits
-from infinity_mm.media.photometry import luma_of, working_picture
 from infinity_mm.media.pixels import pixel_digest
 from infinity_mm.media.thumbnail import WIDER, low_information, thumbnail
 from infinity_mm.sidecars import Family, Measure
@@ -20,7 +19,7 @@ def symmetric_hashes(look: MediumLook) -> Sequence[Any]:
     """The measures of SYMMETRIC; not applicable to clips. Raises MediaError and Unavailable."""
     if look.is_video:
         return (None,) * len(SYMMETRIES)
-    return symmetric_bits(luma_of(working_picture(look.picture().pixels)))
+    return symmetric_bits(look.working().luma)
 
 
 def second_test(look: MediumLook) -> Sequence[Any]:
@@ -33,7 +32,7 @@ def second_test(look: MediumLook) -> Sequence[Any]:
     )
     if not low:
         return (None,)
-    return (thumbnail(working_picture(picture.pixels), min(picture.width, picture.height)),)
+    return (thumbnail(look.working(), min(picture.width, picture.height)),)
 
 
 def clip_hashes(look: MediumLook) -> Sequence[Any]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from infinity_mm.media.decode import Decoded, MediaError, decode_image
 from infinity_mm.media.index import Unavailable
-from infinity_mm.media.photometry import MIN_SIDE, Photometry, photometry
+from infinity_mm.media.photometry import MIN_SIDE, Photometry, Working, measured, working
 from infinity_mm.media.video import VideoInfo, watch
 
 STILLS = 4  # frames of a clip that are looked at
@@ -39,9 +39,13 @@ class MediumLook:
             lambda: decode_image(self.data(), max_pixels=self.max_pixels, min_side=MIN_SIDE, channels=4),
         )
 
+    def working(self) -> Working:
+        """The working picture that is measured. Raises MediaError, Unavailable."""
+        return self._once("working", lambda: working(self.picture().pixels))
+
     def photometry(self) -> Photometry:
         """The measures of `picture`. Raises MediaError, Unavailable."""
-        return self._once("photometry", lambda: photometry(self.picture().pixels))
+        return self._once("photometry", lambda: measured(self.working()))
 
     def clip(self) -> VideoInfo:
         """What a full strict decode of a clip finds. Raises MediaError, Unavailable."""

@@ -11,7 +11,7 @@ from PIL.Image import Resampling
 
 from infinity_mm.media.decode import decode_image
 from infinity_mm.media.phash import SYMMETRIES, phash, symmetric_bits, turned
-from infinity_mm.media.photometry import MIN_SIDE, luma_of, photometry, working_picture
+from infinity_mm.media.photometry import MIN_SIDE, photometry, working
 
 
 def waves(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -125,7 +125,7 @@ def test_symmetries_of_real_photographs(shared_data: Path) -> None:
     apart = []
     for path in sorted((shared_data / "coco_mini/images").iterdir())[::6]:
         pixels = decode_image(path.read_bytes(), min_side=MIN_SIDE, channels=4).pixels
-        found = symmetric_bits(luma_of(working_picture(pixels)))
+        found = symmetric_bits(working(pixels).luma)
         for number, bits in enumerate(found, 1):
             other = turned(pixels[:, :, :3].transpose(2, 0, 1), number).transpose(1, 2, 0)
             apart.append((bits ^ photometry(np.ascontiguousarray(other)).phash).bit_count())

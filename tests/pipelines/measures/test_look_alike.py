@@ -110,13 +110,13 @@ def test_one_decode_serves_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(medium_look, name, counting)
 
-    for name in ("decode_image", "photometry", "watch"):
+    for name in ("decode_image", "measured", "watch", "working"):
         counted(name)
     every: Sequence[Family] = (VALIDITY, PHOTOMETRY, *DECODING)
     for look in (look_at(jpeg(1)), look_at(moving(1, 0.5, 10, (64, 48)), "video")):
         for family in every:
             family.open({})(look)
-    assert sorted(calls) == ["decode_image", "photometry", "watch"]
+    assert sorted(calls) == ["decode_image", "measured", "watch", "working"]
 
 
 @pytest.mark.parametrize("family", [SYMMETRIC, THUMBNAIL, PIXELS], ids=lambda family: family.name)
