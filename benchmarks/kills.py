@@ -1,4 +1,4 @@
-"""Kill ingest, filter and export at random moments, run each again, compare with an undisturbed run.
+"""Kill ingest, filter, dedup and export at random moments, run each again, compare with an undisturbed run.
 
     python benchmarks/kills.py [--count 50] [--seed 0]      about five minutes
 
@@ -24,13 +24,14 @@ IMM = [sys.executable, "-c", "import sys; from infinity_mm.cli import main; sys.
 
 
 def commands(data: Path, store: Path, out: Path) -> list[list[str]]:
-    """The three commands of one run."""
+    """The commands of one run."""
     base = ["--store", str(store), "--workers", "2"]
     small = ["--unit-bytes", "40000", "--shard-bytes", "60000"]
     return [
         ["ingest", str(data), "--out", "raw", *small, *base],
         ["filter", "raw", "--out", "sound", *base],
-        ["manifest", "export", "sound", "--format", "webdataset", "--to", str(out), *base],
+        ["dedup", "sound", "--by", "exact,perceptual,text", "--merge-turns", "--out", "distinct", *base],
+        ["manifest", "export", "distinct", "--format", "webdataset", "--to", str(out), *base],
     ]
 
 
@@ -61,7 +62,7 @@ def main() -> int:
             assert start(command).wait() == 0
             took.append(time.monotonic() - started)
         expected = state(root / "store", root / "out")
-        hit = [0, 0, 0]
+        hit = [0] * len(took)
         round_number = 0
         while sum(hit) < args.count:
             round_number += 1
@@ -76,11 +77,12 @@ def main() -> int:
                 if start(command).wait() != 0:
                     print(f"round {round_number}: {command[0]} did not go on")
                     return 1
-            if state(store, out) != expected or not verify(Store.open(store), "sound", media=True)["ok"]:
+            if state(store, out) != expected or not verify(Store.open(store), "distinct", media=True)["ok"]:
                 print(f"round {round_number}: the result differs from an undisturbed run's")
                 return 1
     print(
-        f"{sum(hit)} kills hit a running command (ingest {hit[0]}, filter {hit[1]}, export {hit[2]}) in "
+        f"{sum(hit)} kills hit a running command (ingest {hit[0]}, filter {hit[1]}, dedup {hit[2]}, "
+        f"export {hit[3]}) in "
         f"{round_number} rounds; every manifest and tar equal to the undisturbed run's"
     )
     return 0

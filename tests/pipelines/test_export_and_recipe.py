@@ -112,7 +112,8 @@ def test_filter_and_export_killed_anywhere_end_the_same(dataset: Dataset, tmp_pa
         to = str(tmp_path / f"{store}-out")
         return [
             ["filter", "raw", "--out", "sound", *base],
-            ["manifest", "export", "sound", "--format", "webdataset", "--to", to, *base],
+            ["dedup", "sound", "--by", "exact,perceptual,text", "--merge-turns", "--out", "distinct", *base],
+            ["manifest", "export", "distinct", "--format", "webdataset", "--to", to, *base],
         ]
 
     draw = random.Random(9)
