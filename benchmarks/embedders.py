@@ -65,8 +65,10 @@ def speed(folder: Path) -> None:
         embedder = find_embedder(spec, "cpu").load(threads=1)
         pictures = decoded(manifest, embedder)
         prepared = [np.stack(pictures[at : at + BATCH]) for at in range(0, len(pictures), BATCH)]
-        bare = best(lambda e=embedder, p=prepared: [e.vectors(batch) for batch in p])  # type: ignore[misc]
-        whole = best(lambda m=manifest, s=spec: anew(m, s))  # type: ignore[misc]
+        bare, whole = fastest(
+            lambda e=embedder, p=prepared: [e.vectors(batch) for batch in p],  # type: ignore[misc]
+            lambda m=manifest, s=spec: anew(m, s),  # type: ignore[misc]
+        )
         count = len(pictures)
         print(f"{short(spec):48}{count:>9,}{count / whole:>10,.0f}{count / bare:>10,.0f}{bare / whole:>7.2f}")
 
@@ -94,16 +96,17 @@ def anew(manifest: Manifest, spec: str) -> None:
     embed(manifest.store, manifest, spec, workers=0, device="cpu")
 
 
-def best(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of ROUNDS runs."""
+def fastest(*works: Callable[[], object]) -> list[float]:
+    """Seconds of the fastest of ROUNDS runs of each, in turn: what else the machine does slows all alike."""
     import torch
 
     torch.set_num_threads(1)
-    seconds = float("inf")
+    seconds = [float("inf")] * len(works)
     for _ in range(ROUNDS):
-        started = time.perf_counter()
-        work()
-        seconds = min(seconds, time.perf_counter() - started)
+        for number, work in enumerate(works):
+            started = time.perf_counter()
+            work()
+            seconds[number] = min(seconds[number], time.perf_counter() - started)
     return seconds
 
 

@@ -64,7 +64,7 @@ def apart(one: Fine, other: Fine) -> npt.NDArray[np.int64]:
 
 def _cells(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     """float64 [N, BLOCKS * BLOCKS, cells]: what a block's cells are, each less its surroundings and as these,
-    and its colours, in units of what rescaling and recompression may change."""
+    and the colours around, in units of what rescaling and recompression may change."""
     count, pixels = len(thumbnails), SIDE * SIDE
     halves = thumbnails[:, :pixels].reshape(count, _SIDE, 2, _SIDE, 2)
     luma = (halves.sum(axis=(2, 4), dtype=np.int64) + 2) // 4
@@ -76,7 +76,7 @@ def _cells(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     planes = [
         (luma - mean) / (10 + 0.4 * ranges),
         0.6 * (mean - level) / (10 + 0.2 * ranges),
-        *(0.5 * (colours - 128) / (8 + 0.25 * _ranges(colours))).swapaxes(0, 1),
+        *((_around(colours, np.add) / 9 - 128) / 32).swapaxes(0, 1),
     ]
     return np.concatenate([_blocks(plane) for plane in planes], axis=2)
 

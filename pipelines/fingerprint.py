@@ -28,7 +28,7 @@ from infinity_mm.models.embedder import find_embedder
 from infinity_mm.schema import ID, samples_from
 from infinity_mm.shingles import SHINGLE, ShingleSets, shingle_sets, text_key
 from infinity_mm.store import Store, file_digest
-from pipelines.config import MeasuringConfig
+from pipelines.config import LookingConfig, MeasuringConfig
 from pipelines.decontaminate.looks import MEASURES, THUMBNAIL, Looks, embedded
 from pipelines.dedup.population import Population
 from pipelines.measure import measure, settings_of
@@ -38,7 +38,7 @@ _BATCH = 4096
 _SHOWN = 20
 
 
-class FingerprintConfig(MeasuringConfig):
+class FingerprintConfig(LookingConfig):
     """Write what tells whether a dataset has a benchmark's items."""
 
     manifest: str = Field(
@@ -82,7 +82,7 @@ def run(config: FingerprintConfig, report: Report | None = None) -> dict[str, An
             "embedder": _embedder(config),
         }
         _check_free(config, about)
-        settings = settings_of(config, (*MEASURES, THUMBNAIL))
+        settings = settings_of(MeasuringConfig(max_pixels=config.max_pixels), (*MEASURES, THUMBNAIL))
         files, _ = measure(store, manifest, settings, workers=config.workers, report=report)
         population = Population(manifest)
         seen = Looks(population, files, fail=False)
@@ -154,7 +154,7 @@ def _embedder(config: FingerprintConfig) -> dict[str, str] | None:
 
 def _embeddings(config: FingerprintConfig, population: Population, report: Report) -> pa.ListArray:
     """The column `embeddings`: zeros for a medium that has none."""
-    vectors, media = embedded(config, population, report)
+    vectors, media = embedded(config, config.embedder, population, report)
     rows = np.zeros((len(population.media_ids), vectors.dim), np.float16)
     rows[media] = vectors.stored(np.arange(len(media)))
     flat = rows[population.media]

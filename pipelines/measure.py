@@ -24,7 +24,7 @@ from infinity_mm.tombstones import read_tombstones
 from pipelines.config import MeasuringConfig
 from pipelines.measures.alignment import MODEL, Answer, alignment_settings, with_embeddings
 from pipelines.measures.medium_look import MediumLook
-from pipelines.measures.registry import ARRIVED, FAMILIES, META, families, family_of
+from pipelines.measures.registry import APART, ARRIVED, FAMILIES, META, families, family_of
 from pipelines.measures.sample_look import SampleLook
 from pipelines.measures.tokens import resolve_tokenizer
 
@@ -156,7 +156,8 @@ def _failed(identity: bytes, error: str, family: Family) -> tuple[Any, ...]:
 def with_neighbours(names: Collection[str]) -> list[str]:
     """The families named and those that share their decode, in the registry's order, then any others."""
     decode = any(name in FAMILIES and FAMILIES[name].cost == "decode" for name in names)
-    known = [n for n, f in FAMILIES.items() if n in names or (decode and f.cost == "decode")]
+    shared = [n for n, f in FAMILIES.items() if f.cost == "decode" and n not in APART]
+    known = [n for n in FAMILIES if n in names or (decode and n in shared)]
     return known + sorted(set(names) - set(known))
 
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from infinity_mm import __version__
 from infinity_mm.executor import Report
 from infinity_mm.manifest import Manifest, name_is_free, resolve, set_ref
+from infinity_mm.models.embedder import find_embedder
 from infinity_mm.sidecars import UNAVAILABLE
 from infinity_mm.store import Store, StoreError, digest_of
 from pipelines import export, filter, fingerprint, mix, split
@@ -153,7 +154,9 @@ def _key(store: Store, name: str, config: StageConfig, entry: Entry) -> str:
     stones = store.names("tombstones")
     out, tokenizer = getattr(config, "out", None), getattr(config, "tokenizer", None)
     content = resolve_tokenizer(tokenizer)["tokenizer_sha256"] if tokenizer else None
-    return digest_of([__version__, name, config.recorded(), parents, stones, out, content])
+    embedder = getattr(config, "embedder", None) if "embedder" in config.model_fields_set else None
+    model = find_embedder(embedder).digest if embedder else None
+    return digest_of([__version__, name, config.recorded(), parents, stones, out, content, model])
 
 
 def _listed(value: str | list[str]) -> list[str]:

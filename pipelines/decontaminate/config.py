@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from infinity_mm.store import file_digest
-from pipelines.config import MeasuringConfig
+from pipelines.config import LookingConfig
 
 # Options that only some ways of comparing read; elsewhere they would be ignored without a word.
 READ_BY = {
@@ -18,7 +18,7 @@ READ_BY = {
 }
 
 
-class DecontaminateConfig(MeasuringConfig):
+class DecontaminateConfig(LookingConfig):
     """Drop the samples that are in a benchmark."""
 
     manifest: str = Field(

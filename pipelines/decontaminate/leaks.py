@@ -116,7 +116,7 @@ def _shown(
     seen = Looks(population, files, fail=True)
     found = {"bits": by_hash(population, seen, items.pictures, config.radius)}
     if config.cosine is not None:
-        vectors, media = embedded(config, population, report)
+        vectors, media = embedded(config, config.embedder, population, report)
         near = by_embedding(population, vectors, media, items.pictures, config.cosine)
         found["cosine"] = Shown(near, near)
     return found

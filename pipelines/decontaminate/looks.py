@@ -12,7 +12,7 @@ from infinity_mm.fine_hash import BYTES, Fine, fine_hashes
 from infinity_mm.fingerprints import COLUMNS, PICTURE
 from infinity_mm.media.thumbnail import MARGIN, SIZE, low_information
 from infinity_mm.near_vectors import Vectors
-from pipelines.config import MeasuringConfig
+from pipelines.config import LookingConfig
 from pipelines.dedup.population import Population
 from pipelines.embed import Embeddings, embed
 from pipelines.frames import ERROR
@@ -90,14 +90,16 @@ class Looks:
         return pa.ListArray.from_arrays(offsets, entries, type=COLUMNS["pictures"])
 
 
-def embedded(config: MeasuringConfig, population: Population, report: Report) -> tuple[Vectors, np.ndarray]:
+def embedded(
+    config: LookingConfig, embedder: str, population: Population, report: Report
+) -> tuple[Vectors, np.ndarray]:
     """The embeddings of the media that have one, and which these are; where one fails, so do its samples."""
     (manifest,) = population.manifests
     store = manifest.store
     files = embed(
         store,
         manifest,
-        config.embedder,
+        embedder,
         workers=config.workers,
         report=report,
         max_pixels=config.max_pixels,

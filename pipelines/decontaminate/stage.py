@@ -18,6 +18,7 @@ from infinity_mm.manifest import Manifest, name_is_free, publish
 from infinity_mm.models.embedder import find_embedder
 from infinity_mm.sidecars import deciding, sidecar_entry
 from infinity_mm.store import Store
+from pipelines.config import MeasuringConfig
 from pipelines.decontaminate.config import DecontaminateConfig
 from pipelines.decontaminate.items import Items
 from pipelines.decontaminate.leaks import Leaks, find_leaks
@@ -40,7 +41,8 @@ def run(config: DecontaminateConfig, report: Report | None = None) -> dict[str, 
     report = report or Silent()
     with store.using(), Ledger(store, keep_rows=not config.dry_run) as ledger:
         manifest = Manifest.open(store, config.manifest)
-        settings = settings_of(config, (*MEASURES, THUMBNAIL) if config.by != "text" else ())
+        names = (*MEASURES, THUMBNAIL) if config.by != "text" else ()
+        settings = settings_of(MeasuringConfig(max_pixels=config.max_pixels), names)
         files, _ = measure(store, manifest, settings, workers=config.workers, report=report)
         population = Population(manifest)
         items = Items(marks, config.least_shingles, embedded=config.cosine is not None)

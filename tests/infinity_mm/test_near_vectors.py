@@ -299,6 +299,27 @@ def test_the_same_whatever_the_threads(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_found_is_cut_to_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_HELD", 2)
+    found = module._Found(10, most=2)
+    found.add(np.array([9, 9, 8]), np.array([7, 5, 7]))
+    assert found.limit[[8, 9]].tolist() == [1 << 32, 7]
+    found.add(np.array([9, 8, 9]), np.array([6, 7, 5]))
+    assert [each.tolist() for each in module._unpacked(found.pairs())] == [[8, 9, 9], [7, 5, 6]]
+    assert found.limit[9] == 6
+    cells = module._one_cell(module._Set(whole(globe(10, 1)), np.arange(10), np.ones(10, np.float32), 0))
+    asked: list[int] = []
+
+    def none_near(x: np.ndarray, y: np.ndarray, *_: object) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(len(y))
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+
+    monkeypatch.setattr(module, "_near", none_near)
+    for row in (5, 6):  # nothing from row 6 on can replace what row 9 has
+        module._meet(module._Rows(cells, np.array([9])), module._Rows(cells, np.arange(row, 9)), 0.9, found)
+    assert asked == [4]
+
+
 @pytest.mark.parametrize("most", [1, 3, 64])
 def test_small_parts_are_the_same(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     in_cells(monkeypatch)

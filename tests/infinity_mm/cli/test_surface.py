@@ -63,6 +63,15 @@ def test_every_command_works_and_its_json_keys_are_frozen(
     assert keys("filter", "raw", "--dry-run", *few) == (
         made | {"rules", "measured_shards", "note", "dry_run"}
     ) - {*("name", "manifest", "digest")}
+    dedup = made | {"methods", "merged", "note"}
+    assert keys("dedup", "sound", "--out", "distinct", *few) == dedup
+    assert keys("fingerprint", "sound", "--out", "b.parquet", *few) == {
+        *("stage", "name", "out", "sha256", "bytes", "in", "kept", "failed"),
+        *("media", "unreadable", "questions", "problems", "note"),
+    }
+    assert keys("decontaminate", "sound", "--against", "b.parquet", "--out", "clean", *few) == (
+        made | {"by", "benchmarks", "note"}
+    )
     assert keys("mix", "sound=2", "--out", "mixed") == made | {"weight"}
     split = ACCOUNT | {"stage", "parts", "components", "largest", "media"}
     assert keys("split", "sound", "--out", "set", "--part", "a=0.5", "--part", "b=0.5") == split
