@@ -168,7 +168,7 @@ def _leaves(one: np.ndarray, other: np.ndarray) -> Iterator[tuple[np.ndarray, np
             continue
         column, at, share = _split(_sample(one, left), _sample(other, right))
         if share <= _WORTHWHILE:
-            beyond = 0
+            beyond = int(TOLERANCE[column])
             low, value = one[left, column] <= at, other[right, column].astype(np.int16)
             nodes.append((left[low], right[value <= at + beyond]))
             nodes.append((left[~low], right[value > at - beyond]))

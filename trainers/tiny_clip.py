@@ -196,6 +196,7 @@ def save(model: Any, out: Path) -> None:
         for name, value in model.state_dict().items()
     }
     save_file(weights, str(out / WEIGHTS[0]))
+    (out / WEIGHTS[0]).chmod(0o644)  # safetensors writes for its owner alone
 
 
 class Told(NamedTuple):

@@ -26,8 +26,9 @@ def looks(count: int, seed: int, *, low: float = 0.6, flips: bool = False, layou
     for flip in range(7):
         bit = np.uint64(1) << draw.integers(0, 64, count, np.uint64)
         hashes ^= np.where(flipped > flip, bit, np.uint64(0))
-    pages = np.full((2 * layouts, SIZE), 230, np.uint8)
-    pages[:, :4096] -= (draw.integers(0, 9, (2 * layouts, 4096)) == 0).astype(np.uint8) * np.uint8(150)
+    pages = np.full((2 * layouts, SIZE), 128, np.uint8)
+    blocks = draw.integers(20, 240, (2 * layouts, 8, 8), np.uint8)
+    pages[:, :4096] = blocks.repeat(8, axis=1).repeat(8, axis=2).reshape(len(pages), -1)
     pages[:, -2:] = (44, 1)  # 300 pixels
     thumbnails = pages[2 * kind + draw.integers(0, 2, count)]
     thumbnails[:, :4096] += draw.integers(0, 8, (count, 1), np.uint8)  # a little brighter: still alike
