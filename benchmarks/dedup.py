@@ -259,7 +259,7 @@ def searched(count: int, radius: int, file: Path) -> None:
     peak = resident()
     kept = choice.witness < 0
     dropped = np.flatnonzero(~kept)
-    apart = hamming._popcount(hashes[of[dropped]] ^ hashes[of[choice.witness[dropped]]])
+    apart = hamming.popcount(hashes[of[dropped]] ^ hashes[of[choice.witness[dropped]]])
     units = np.zeros(count, np.int64)
     np.add.at(units, of[kept], 1)
     wrong = {

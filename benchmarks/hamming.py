@@ -56,7 +56,7 @@ def wrong_rows(hashes: Hashes, radius: int, found: Neighbours) -> int:
     """How many of some rows differ from comparing the row with every hash."""
     wrong = 0
     for row in np.random.default_rng(1).choice(hashes.size, ROWS_CHECKED, replace=False).tolist():
-        apart = hamming._popcount(hashes ^ hashes[row])
+        apart = hamming.popcount(hashes ^ hashes[row])
         within = np.flatnonzero(apart <= radius)
         within = within[within != row]
         within = within[np.argsort(apart[within], kind="stable")]

@@ -90,7 +90,7 @@ def neighbours(hashes: Hashes, radius: int, against: Hashes | None = None) -> Ne
     packed = np.empty(_BATCH, np.uint64)
     size = 0
     for rows, others in _search(hashes, against, radius):
-        apart = _popcount(hashes[rows] ^ (hashes if against is None else against)[others])
+        apart = popcount(hashes[rows] ^ (hashes if against is None else against)[others])
         found = [_pack(rows, apart, others)]
         if against is None:
             found.append(_pack(others, apart, rows))
@@ -148,7 +148,8 @@ def _table_popcount(numbers: Hashes) -> npt.NDArray[np.uint8]:
 
 
 _TABLE = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
-_popcount: Callable[[Hashes], npt.NDArray[np.uint8]] = getattr(np, "bitwise_count", _table_popcount)
+# The bits set in each number, uint8 of the same shape.
+popcount: Callable[[Hashes], npt.NDArray[np.uint8]] = getattr(np, "bitwise_count", _table_popcount)
 
 
 def _search(left: Hashes, right: Hashes | None, radius: int) -> Iterator[Pairs]:
@@ -163,7 +164,7 @@ def _search(left: Hashes, right: Hashes | None, radius: int) -> Iterator[Pairs]:
             differing = left[rows] ^ across[others]
             new = np.ones(rows.size, bool)
             for earlier in bands[:number]:
-                new &= _popcount(differing & earlier.mask) > earlier.flips
+                new &= popcount(differing & earlier.mask) > earlier.flips
             yield rows[new], others[new]
 
 
@@ -189,7 +190,7 @@ def _compare(left: Hashes, right: Hashes, radius: int, *, triangle: bool) -> Ite
         rows = left[top : top + height, None]
         for start in range(top if triangle else 0, right.size, _COLUMNS):
             tile = right[start : start + _COLUMNS]
-            within = np.flatnonzero(_popcount(rows ^ tile) <= radius)
+            within = np.flatnonzero(popcount(rows ^ tile) <= radius)
             if within.size:
                 row, column = np.divmod(within, tile.size)
                 row += top
@@ -318,7 +319,7 @@ def _cost(
     for band in bands:
         width = len(band.bits)
         masks = len(_masks(width, band.flips))
-        share = np.count_nonzero(_popcount(differing & band.mask) <= band.flips) / differing.size
+        share = np.count_nonzero(popcount(differing & band.mask) <= band.flips) / differing.size
         slices = masks / (2 if halved else 1)
         cost += pairs * max(share, masks / (1 << width)) * _PAIR
         cost += min(1 << width, rows) * (_BUCKET + slices * _SLICE)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infinity_mm.hamming import _popcount
+from infinity_mm.hamming import popcount
 from infinity_mm.media.thumbnail import TOLERANCE, alike, coarse, coarsely_alike, luma_cells, symmetric
 
 _PARTNERS = 64  # earlier pictures that a picture has pairs with
@@ -110,14 +110,14 @@ class _Meeting(NamedTuple):
 
     def near(self, places: np.ndarray, others: np.ndarray) -> Found:
         """The near pairs of places with others, both ascending and few."""
-        bits = _popcount(self.later.hashes[places][:, None] ^ self.earlier.hashes[others])
+        bits = popcount(self.later.hashes[places][:, None] ^ self.earlier.hashes[others])
         place, other = np.nonzero(bits <= self.radius)
         return self.near_of((places[place], others[other]))
 
     def near_of(self, pairs: Places) -> Found:
         """The near ones of these pairs, ascending and distinct: of each place those with the first 64."""
         one, other = pairs
-        bits = _popcount(self.later.hashes[one] ^ self.earlier.hashes[other])
+        bits = popcount(self.later.hashes[one] ^ self.earlier.hashes[other])
         keep = (bits <= self.radius) & (self.later.low[one] | self.earlier.low[other])
         if self.within:
             keep &= self.earlier.rows[other] < self.later.rows[one]

@@ -171,7 +171,7 @@ def settings_of(config: MeasuringConfig, measures: Collection[str]) -> Settings:
     for name in with_neighbours(wanted):
         if name == ARRIVED:
             settings[name] = {"fields": sorted(m.removeprefix(META) for m in wanted[name])}
-        elif FAMILIES[name].cost == "decode":
+        elif FAMILIES[name].cost in ("decode", "full decode"):
             settings[name] = {"max_pixels": config.max_pixels}
         elif FAMILIES[name].cost == MODEL:
             settings[name] = alignment_settings(config.embedder, config.max_pixels)

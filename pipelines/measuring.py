@@ -34,7 +34,7 @@ class MeasureConfig(MeasuringConfig):
         [],
         alias="with",
         description="Measure or family to measure (repeatable) "
-        "[default: all but clip_score and pixel_digest].",
+        "[default: all but clip_score, pixel_digest and symmetries].",
     )
     list_: bool = Field(False, alias="list", description="Measure nothing: list every measure.")
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from infinity_mm.fine_hash import LIKE, NEAR, apart
-from infinity_mm.hamming import _popcount, neighbours
+from infinity_mm.hamming import neighbours, popcount
 from infinity_mm.near_vectors import Vectors, near_vectors
 from pipelines.decontaminate.items import Pictures
 from pipelines.decontaminate.joining import Matches, ranges
@@ -58,7 +58,7 @@ def _alike(
         left = np.repeat(np.arange(len(those.hashes)), np.diff(near.starts))
         fine = _Fine(seen, pictures, ours, those, left, near.others)
         for number, place in _products(those, ours, left, near.others):
-            differ = _popcount(pictures.hashes[number] ^ seen.hashes[place])
+            differ = popcount(pictures.hashes[number] ^ seen.hashes[place])
             bits = differ.max(axis=1)
             within = bits <= radius
             number, place, bits = number[within], place[within], bits[within].astype(np.float32)

@@ -69,10 +69,12 @@ DERIVED: dict[str, Derived] = {
         ("media_kind", "media_format"),
     ),
 }
-# What `imm measure` measures where nothing is named: all but what needs a model or a second, full decode.
-UNASKED = tuple(name for name, family in FAMILIES.items() if family.cost not in (MODEL, PIXELS.cost))
 # Shares a decode, but is measured only where it is asked for: it takes half as long as all the rest.
 APART = (SYMMETRIC.name,)
+# What `imm measure` measures where nothing is named: all but APART and what needs a model or a full decode.
+UNASKED = tuple(
+    n for n, family in FAMILIES.items() if family.cost not in (MODEL, PIXELS.cost) and n not in APART
+)
 # What tells media and conversations apart, and nothing to a reader.
 IDENTITIES = tuple(family.name for family in (CONVERSATION, SYMMETRIC, THUMBNAIL, CLIP_HASH, PIXELS))
 FAMILY_OF: dict[str, str] = {name: family.name for family in FAMILIES.values() for name in family.measures}

@@ -140,14 +140,14 @@ def test_a_value_shared_by_half_is_searched_in_bounded_blocks(monkeypatch: pytes
     half = draw.integers(0, 1 << 20, 120, np.uint64) | np.uint64(0xABCDE << 44)
     hashes = np.unique(np.concatenate([half, draw.integers(0, 1 << 64, 120, np.uint64)]))
     compared = []
-    count_bits = hamming._popcount
+    count_bits = hamming.popcount
 
     def counting(numbers: Hashes) -> np.ndarray:
         if numbers.ndim == 2:
             compared.append(numbers.size)
         return count_bits(numbers)
 
-    monkeypatch.setattr(hamming, "_popcount", counting)
+    monkeypatch.setattr(hamming, "popcount", counting)
     assert triples(neighbours(hashes, 6)) == by_comparing(hashes, 6)
     assert max(compared) <= 64
     assert sum(compared) < hashes.size**2 / 2
