@@ -29,7 +29,8 @@ from infinity_mm.schema import ID, samples_from
 from infinity_mm.shingles import SHINGLE, ShingleSets, shingle_sets, text_key
 from infinity_mm.store import Store, file_digest
 from pipelines.config import LookingConfig, MeasuringConfig
-from pipelines.decontaminate.looks import MEASURES, THUMBNAIL, Looks, embedded
+from pipelines.decontaminate.looks import MEASURES, THUMBNAIL, Looks
+from pipelines.dedup.embedded import embedded
 from pipelines.dedup.population import Population
 from pipelines.measure import measure, settings_of
 from pipelines.measures.sample_look import SampleLook

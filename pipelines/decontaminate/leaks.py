@@ -29,9 +29,10 @@ from pipelines.decontaminate.joining import (
     showing_and_asking,
     together,
 )
-from pipelines.decontaminate.looks import Looks, embedded
+from pipelines.decontaminate.looks import Looks
 from pipelines.decontaminate.pictures import Shown, by_embedding, by_hash
 from pipelines.decontaminate.texts import Indexes, text_matches
+from pipelines.dedup.embedded import embedded
 from pipelines.dedup.population import Population
 from pipelines.measure import Files
 

@@ -7,14 +7,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from infinity_mm.executor import Report
 from infinity_mm.fine_hash import BYTES, Fine, fine_hashes
 from infinity_mm.fingerprints import COLUMNS, PICTURE
 from infinity_mm.media.thumbnail import MARGIN, SIZE, low_information
-from infinity_mm.near_vectors import Vectors
-from pipelines.config import LookingConfig
 from pipelines.dedup.population import Population
-from pipelines.embed import Embeddings, embed
 from pipelines.frames import ERROR
 from pipelines.measure import Files
 from pipelines.measures.medium_look import STILLS
@@ -88,32 +84,3 @@ class Looks:
         entries = pa.StructArray.from_arrays(columns, fields=list(PICTURE))
         offsets = pa.array(population.offsets, pa.int32())
         return pa.ListArray.from_arrays(offsets, entries, type=COLUMNS["pictures"])
-
-
-def embedded(
-    config: LookingConfig, embedder: str, population: Population, report: Report
-) -> tuple[Vectors, np.ndarray]:
-    """The embeddings of the media that have one, and which these are; where one fails, so do its samples."""
-    (manifest,) = population.manifests
-    store = manifest.store
-    files = embed(
-        store,
-        manifest,
-        embedder,
-        workers=config.workers,
-        report=report,
-        max_pixels=config.max_pixels,
-    )
-    embeddings = Embeddings(store, files)
-    _, where, row = population.homes
-    parts, media = [], [np.empty(0, np.int64)]
-    for number, shard in enumerate(manifest.library().shards()):
-        own = np.flatnonzero(where == number)
-        if not len(own):
-            continue
-        errors = embeddings.errors(shard)
-        wrong = np.array([errors[r] is not None for r in row[own].tolist()])
-        population.fail_media({i: str(errors[row[i]]) for i in own[wrong].tolist()})
-        parts.append((embeddings.vectors(shard), row[own[~wrong]].astype(np.int64)))
-        media.append(own[~wrong])
-    return Vectors(parts), np.concatenate(media)

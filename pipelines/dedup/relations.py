@@ -23,9 +23,9 @@ from infinity_mm.schema import samples_from
 from infinity_mm.shingles import shingle_sets
 from pipelines.dedup.classes import Classes, of_lists
 from pipelines.dedup.config import DedupConfig
+from pipelines.dedup.embedded import embedded
 from pipelines.dedup.looking import CLIPS, LOOKS, TURNED, looks_of
 from pipelines.dedup.population import Population, codes
-from pipelines.embed import Embeddings, embed
 from pipelines.measure import Files
 from pipelines.measures.sample_look import SampleLook
 
@@ -131,7 +131,7 @@ class Relations:
         """Ordered lists of media whose embeddings are near; a clip's is that of its middle frame."""
         config, population = self.config, self.population
         limit = 1 - config.cosine
-        vectors, rows = self._vectors()
+        vectors, rows = embedded(config, config.embedder, population, self.report, self.media_rank)
         found = near_vectors(vectors, config.cosine, recall=config.recall, report=self.report)
         beyond, cosine = self._beyond_cosine(vectors)
         units = np.arange(len(population.media_ids))
@@ -143,36 +143,6 @@ class Relations:
         near = Classes(units, np.sort(pairs, axis=1), np.maximum(distance, 0).astype(np.float32))
         stated = "exact search" if found.clusters == 0 else str(found.recall)
         return self._lists(units[population.media], near, limit)._replace(recall=stated)
-
-    def _vectors(self) -> tuple[Vectors, np.ndarray]:
-        """The embeddings of all media that have one, those of preferred samples first, and which media."""
-        config, population = self.config, self.population
-        home, where, row = population.homes
-        parts, media = [], []
-        for k, manifest in enumerate(population.manifests):
-            files = embed(
-                manifest.store,
-                manifest,
-                config.embedder,
-                workers=config.workers,
-                report=self.report,
-                max_pixels=config.max_pixels,
-            )
-            embeddings = Embeddings(manifest.store, files)
-            for number, shard in enumerate(manifest.library().shards()):
-                own = np.flatnonzero((home == k) & (where == number))
-                if not len(own):
-                    continue
-                errors = embeddings.errors(shard)
-                wrong = np.array([errors[r] is not None for r in row[own].tolist()])
-                population.fail_media({i: str(errors[row[i]]) for i in own[wrong].tolist()})
-                parts.append((embeddings.vectors(shard), row[own[~wrong]].astype(np.int64)))
-                media.append(own[~wrong])
-        there = np.concatenate([np.empty(0, np.int64), *media])
-        place = np.empty(len(population.media_ids), np.int64)
-        place[self.media_rank] = np.arange(len(place))
-        order = np.argsort(place[there], kind="stable")
-        return Vectors(parts, order), there[order]
 
     def _beyond_cosine(self, vectors: Vectors) -> tuple[np.ndarray, np.ndarray]:
         """Pairs (rows) a little below the threshold, of a sample of the vectors; and their cosines."""
