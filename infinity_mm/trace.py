@@ -130,10 +130,22 @@ def _steps(
     store: Store, manifest: Manifest, text: str, samples: dict[bytes, Sample], names: list[str]
 ) -> Iterator[dict[str, Any]]:
     """What one stage did with the samples, and with records of that origin that never became one."""
+    made = _lineage(store, manifest, samples)
     for identity, weight in _present(store, manifest, samples):
-        about = _about_stage(manifest, names)
-        yield {"sample_id": identity.hex(), **about, "outcome": "kept", "weight": weight}
+        how = {"outcome": "made", "parents": made[identity]} if identity in made else {"outcome": "kept"}
+        yield {"sample_id": identity.hex(), **_about_stage(manifest, names), **how, "weight": weight}
     yield from _lost(store, manifest, names, samples, text)
+
+
+def _lineage(store: Store, manifest: Manifest, wanted: Collection[bytes]) -> dict[bytes, list[str]]:
+    """The parents (hex) of those samples that a stage made."""
+    found: dict[bytes, list[str]] = {}
+    for entry in manifest.document["sidecars"] if wanted else ():
+        if entry["family"] == "lineage" and store.exists(entry["file"]):
+            for row in read_table(store, entry["file"]).to_pylist():
+                if row["child"] in wanted:
+                    found.setdefault(row["child"], []).append(row["parent"].hex())
+    return found
 
 
 def _about_stage(manifest: Manifest, names: list[str]) -> dict[str, Any]:

@@ -49,9 +49,10 @@ def show(result: Mapping[str, Any]) -> str:
 
 
 def _step(step: Mapping[str, Any]) -> str:
-    if step["outcome"] == "kept":
+    if step["outcome"] in ("kept", "made"):
         weight = "" if step.get("weight") == 1 else f", weight {step['weight']:g}"
-        return f"{_where(step)}: kept{weight}"
+        parents = f" from {', '.join(step['parents'])}" if "parents" in step else ""
+        return f"{_where(step)}: {step['outcome']}{parents}{weight}"
     parts = [f"{_where(step)}: {step['outcome']}, {step['reason']}"]
     if "value" in step:
         parts[0] += f": {step['value']} (kept is: {step.get('limit')})"

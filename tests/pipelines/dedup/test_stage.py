@@ -17,6 +17,7 @@ from infinity_mm.manifest import Manifest
 from infinity_mm.scenes.draw import encode_clip
 from infinity_mm.scenes.world import draw_clip
 from infinity_mm.store import Store
+from infinity_mm.trace import trace
 from infinity_mm.verify import verify
 from infinity_mm.withdraw import forget
 from pipelines.dedup.config import DedupConfig
@@ -251,8 +252,9 @@ def test_turns_are_merged(dataset: Dataset, ingest: Ingest) -> None:
     assert said == ["<image>Who is there?" if "\n" not in said[0] else said[0], "One.", "Where?", "Here."]
     assert json.loads(child.meta)["merged"] == [rows[f"data.json:{i}"]["sample_id"].hex() for i in (0, 1)]
     assert made.document["counts"]["made"] == 1 and made.document["dedup"]["merged"] == 2
-    lineage = next(s for s in made.document["sidecars"] if s["family"] == "lineage")
-    assert made.store.exists(lineage["file"])
+    [life] = [s["life"] for s in trace(made.store, child.sample_id.hex())["samples"]]
+    parents = [rows[f"data.json:{i}"]["sample_id"].hex() for i in (0, 1)]
+    assert [(step["outcome"], step["parents"]) for step in life] == [("made", parents)]
 
 
 def test_what_is_not_merged(dataset: Dataset, ingest: Ingest) -> None:
