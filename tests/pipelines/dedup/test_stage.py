@@ -176,21 +176,36 @@ def larger(clip: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def spliced(first: bytes, then: bytes) -> bytes:
+    """The first third of a clip, and the rest of another."""
+    buffer = io.BytesIO()
+    with av.open(io.BytesIO(first)) as one, av.open(io.BytesIO(then)) as other:
+        frames = [[f.to_image() for f in clip.decode(video=0)] for clip in (one, other)]
+    with av.open(buffer, "w", format="mp4") as new:
+        stream = new.add_stream("mpeg4", rate=8)
+        stream.width = stream.height = 64
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 2_000_000
+        for image in frames[0][: len(frames[0]) // 3] + frames[1][len(frames[1]) // 3 :]:
+            new.mux(stream.encode(av.VideoFrame.from_image(image)))
+        new.mux(stream.encode())
+    return buffer.getvalue()
+
+
 def test_clips_by_their_frames(tmp_path: Path, ingest: Ingest) -> None:
-    """The same clip in another size; another clip."""
-    clips = [draw_clip(np.random.default_rng(seed), 64) for seed in (0, 3)]
+    """The same clip in another size; another clip; one that only begins as the first does."""
+    clips = [encode_clip(draw_clip(np.random.default_rng(seed), 64)) for seed in (0, 3)]
+    made = {"a": clips[0], "b": clips[1], "a-again": larger(clips[0]), "a-then-b": spliced(*clips)}
     folder = tmp_path / "clips"
     folder.mkdir()
-    for name, clip in (("a", clips[0]), ("b", clips[1])):
-        (folder / f"{name}.mp4").write_bytes(encode_clip(clip))
-    (folder / "a-again.mp4").write_bytes(larger(encode_clip(clips[0])))
-    records = [
-        {"video": f"{name}.mp4", "conversations": [{"from": "human", "value": "<video>\nWhat moves?"},
-         {"from": "gpt", "value": "A shape."}]} for name in ("a", "b", "a-again")
-    ]  # fmt: skip
+    for name, clip in made.items():
+        (folder / f"{name}.mp4").write_bytes(clip)
+    turns = [{"from": "human", "value": "<video>\nWhat moves?"}, {"from": "gpt", "value": "A shape."}]
+    records = [{"video": f"{name}.mp4", "conversations": turns} for name in made]
     (folder / "data.json").write_text(json.dumps(records))
-    made = deduped(ingest(folder / "data.json"), "perceptual", keep=["first"])
-    assert {Path(o).name: r for o, r in reasons(made).items()} == {"data.json:2": "perceptual"}
+    raw = ingest(folder / "data.json")
+    found = deduped(raw, "perceptual", keep=["first"])
+    assert {Path(o).name: r for o, r in reasons(found).items()} == {"data.json:2": "perceptual"}
+    assert reasons(deduped(raw, "exact")) == {}, "clips have no pixels to be the same by"
 
 
 @pytest.mark.parametrize(
