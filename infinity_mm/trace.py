@@ -142,9 +142,10 @@ def _lineage(store: Store, manifest: Manifest, wanted: Collection[bytes]) -> dic
     found: dict[bytes, list[str]] = {}
     for entry in manifest.document["sidecars"] if wanted else ():
         if entry["family"] == "lineage" and store.exists(entry["file"]):
-            for row in read_table(store, entry["file"]).to_pylist():
-                if row["child"] in wanted:
-                    found.setdefault(row["child"], []).append(row["parent"].hex())
+            table = read_table(store, entry["file"])
+            mine = pc.is_in(table.column("child"), value_set=pa.array(list(wanted), ID))
+            for row in table.filter(mine).to_pylist():
+                found.setdefault(row["child"], []).append(row["parent"].hex())
     return found
 
 

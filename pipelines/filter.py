@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from infinity_mm.executor import Report
 from infinity_mm.ledger import Ledger
 from infinity_mm.manifest import Manifest, name_is_free, publish
-from infinity_mm.sidecars import deciding, sidecar_entry
+from infinity_mm.sidecars import deciding
 from infinity_mm.store import Store
 from pipelines.config import MeasuringConfig
 from pipelines.frames import COLUMNS
 from pipelines.judge import Account, Judge, ledger_table
-from pipelines.measure import measure, settings_of
+from pipelines.measure import measure, settings_of, sidecar_entries
 from pipelines.measures.alignment import MODEL
 from pipelines.measures.registry import DERIVED, FAMILIES
 from pipelines.rules import BUILT_IN, Compiled, Rule, RuleError, check_name, compiled, parse_rule, roots
@@ -201,11 +201,7 @@ def run(config: FilterConfig, report: Report | None = None) -> dict[str, Any]:
             parents=[manifest],
             sources=manifest.document["sources"],
             origins=manifest.document["origins"],
-            sidecars=[
-                sidecar_entry(store, file, family, shard)
-                for family, by_shard in files.items()
-                for shard, file in by_shard.items()
-            ],
+            sidecars=sidecar_entries(store, files),
             name=config.out,
             replace=config.replace,
             extra={

@@ -18,7 +18,7 @@ from infinity_mm.media.decode import DEFAULT_MAX_PIXELS, MediaError
 from infinity_mm.media.index import Unavailable, read_checked
 from infinity_mm.media.shards import Shard
 from infinity_mm.schema import samples_from
-from infinity_mm.sidecars import Family, sidecar_name, table_of, write_sidecar
+from infinity_mm.sidecars import Family, sidecar_entry, sidecar_name, table_of, write_sidecar
 from infinity_mm.store import Store
 from infinity_mm.tombstones import read_tombstones
 from pipelines.config import MeasuringConfig
@@ -216,6 +216,15 @@ def measure(
         )
         _fill(store, step, shards, files, workers, report)
     return files, missing
+
+
+def sidecar_entries(store: Store, files: Files) -> list[dict[str, Any]]:
+    """A manifest's lines on the sidecars that it was decided from."""
+    return [
+        sidecar_entry(store, file, family, shard)
+        for family, by in files.items()
+        for shard, file in by.items()
+    ]
 
 
 def is_measured(manifest: Manifest, settings: Settings) -> bool:

@@ -20,7 +20,8 @@ LEAST_COSINE = 0.5
 class Distances:
     """Distances of media by a method, infinite beyond the widest of its `grid`; the smaller the nearer.
 
-    `media`: their ids; `show` turns a distance into what `option` takes, in `unit`s.
+    `media`: the ids of what `table` (float32 [n, n]) is of; `show` turns a distance into what `option` takes,
+    in `unit`s.
     """
 
     def __init__(
@@ -34,7 +35,11 @@ class Distances:
         table: np.ndarray,
     ) -> None:
         self.name, self.option, self.unit, self.grid, self.show = name, option, unit, grid, show
-        self.media, self._table = media, table
+        self._number, self._table = {medium: i for i, medium in enumerate(media)}, table
+
+    def numbers(self, media: Sequence[bytes]) -> np.ndarray:
+        """int64 [n]: the numbers of some media."""
+        return np.array([self._number[medium] for medium in media], np.int64)
 
     def pairs(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """float32 [n] for two int64 [n], numbers of media."""

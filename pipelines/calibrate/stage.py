@@ -172,14 +172,13 @@ def _curve(
     config: CalibrateConfig, found: Distances, sampled: Sampled, twins: np.ndarray, pictures: int
 ) -> dict[str, Any]:
     """What one method finds at each threshold: shares of variants by kind, false pairs, precision."""
-    number = {medium: i for i, medium in enumerate(found.media)}
-    originals = np.array([number[one[ORIGINAL]] for one in sampled.made])
+    originals = found.numbers([one[ORIGINAL] for one in sampled.made])
     between = found.between(originals, originals)
     above = np.triu(np.ones(between.shape, bool), 1)
     different = above & ~twins
     apart = np.sort(between[different])
     known = {
-        kind: found.pairs(originals, np.array([number[one[kind]] for one in sampled.made]))
+        kind: found.pairs(originals, found.numbers([one[kind] for one in sampled.made]))
         for kind in config.variants
     }
     every = np.concatenate(list(known.values()))
@@ -212,8 +211,7 @@ def _curve(
 
 def _twins(perceptual: Distances, sampled: Sampled) -> np.ndarray:
     """bool [originals, originals]: those that may be duplicates of one another already."""
-    number = {medium: i for i, medium in enumerate(perceptual.media)}
-    originals = np.array([number[one[ORIGINAL]] for one in sampled.made])
+    originals = perceptual.numbers([one[ORIGINAL] for one in sampled.made])
     return perceptual.between(originals, originals) <= TWINS
 
 

@@ -10,16 +10,14 @@ import pyarrow as pa
 from infinity_mm.fine_hash import BYTES, Fine, fine_hashes
 from infinity_mm.fingerprints import COLUMNS, PICTURE
 from infinity_mm.media.thumbnail import MARGIN, SIZE, low_information
+from pipelines.dedup.looking import CLIPS, LOOKS, LOW
 from pipelines.dedup.population import Population
 from pipelines.frames import ERROR
 from pipelines.measure import Files
 from pipelines.measures.medium_look import STILLS
 
-LOW = ("uniformity", "text_like", "chart_like", "phash_margin")
-STILL = tuple(f"clip_phash_{i}" for i in range(1, STILLS + 1))
-STILL_MARGIN = tuple(f"clip_phash_margin_{i}" for i in range(1, STILLS + 1))
-MEASURES = ("phash", *LOW, *STILL, *STILL_MARGIN)
-THUMBNAIL = "thumbnail"
+STILL, STILL_MARGIN = CLIPS[:STILLS], CLIPS[STILLS:]
+MEASURES, THUMBNAIL = (*LOOKS[:-1], *CLIPS), LOOKS[-1]
 
 
 class Looks:

@@ -16,7 +16,7 @@ from infinity_mm.fingerprints import Fingerprint, read_fingerprint
 from infinity_mm.ledger import Ledger, Row
 from infinity_mm.manifest import Manifest, name_is_free, publish
 from infinity_mm.models.embedder import find_embedder
-from infinity_mm.sidecars import deciding, sidecar_entry
+from infinity_mm.sidecars import deciding
 from infinity_mm.store import Store
 from pipelines.config import MeasuringConfig
 from pipelines.decontaminate.config import DecontaminateConfig
@@ -25,7 +25,7 @@ from pipelines.decontaminate.leaks import Leaks, find_leaks
 from pipelines.decontaminate.looks import MEASURES, THUMBNAIL
 from pipelines.decontaminate.telling import told
 from pipelines.dedup.population import Population
-from pipelines.measure import Files, measure, settings_of
+from pipelines.measure import measure, settings_of, sidecar_entries
 from pipelines.selection import Verdict, row_of, select
 
 COLUMNS = ["sample_id", "media", "source", "origin"]
@@ -83,7 +83,7 @@ def run(config: DecontaminateConfig, report: Report | None = None) -> dict[str, 
             parents=[manifest],
             sources=manifest.document["sources"],
             origins=manifest.document["origins"],
-            sidecars=_sidecars(store, files),
+            sidecars=sidecar_entries(store, files),
             name=config.out,
             replace=config.replace,
             extra={
@@ -163,14 +163,6 @@ def _row(
         witness=items.ids[item].tobytes(),
         detail=f"{method}: {', '.join(said)}",
     )
-
-
-def _sidecars(store: Store, files: Files) -> list[dict[str, Any]]:
-    return [
-        sidecar_entry(store, file, family, shard)
-        for family, by in files.items()
-        for shard, file in by.items()
-    ]
 
 
 def _notes(benchmarks: Sequence[dict[str, Any]], failed: int) -> list[str]:

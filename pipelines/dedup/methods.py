@@ -31,13 +31,15 @@ class Method(NamedTuple):
 
 
 def _exact(config: DedupConfig, relations: Relations) -> Method:
-    media = {"bytes": relations.bytes, "pixels": None, "phash": None}[config.exact_key]
-    words = {"bytes": "the same files", "pixels": "the same pixels", "phash": "the same perceptual hashes"}
-    if media is None:
-        media = relations.pixels if config.exact_key == "pixels" else relations.hashes
+    name, words = {
+        "bytes": ("bytes", "the same files"),
+        "pixels": ("pixels", "the same pixels"),
+        "phash": ("hashes", "the same perceptual hashes"),
+    }[config.exact_key]
+    media: Relation = getattr(relations, name)  # each is made when it is first asked for
     # to the letter: what only reads the same is for the other methods
     texts = relations.turns if config.texts == "same" else None
-    return _method("exact", config, relations, media, texts, words[config.exact_key], "", "low", 0.0)
+    return _method("exact", config, relations, media, texts, words, "", "low", 0.0)
 
 
 def _perceptual(config: DedupConfig, relations: Relations) -> Method:
@@ -74,10 +76,10 @@ def _semantic(config: DedupConfig, relations: Relations) -> Method:
 
 def _text(config: DedupConfig, relations: Relations) -> Method:
     near = relations.near_field(config.field)
-    media = {"same": relations.bytes, "near": None, "any": None}[config.media]
-    if config.media == "near":
-        media = relations.perceptual
-    joined = near.classes if media is None else _joint(near, media, near=config.media == "near")
+    joined = near.classes
+    if config.media != "any":
+        media = relations.bytes if config.media == "same" else relations.perceptual
+        joined = _joint(near, media, near=config.media == "near")
     said = {"conversation": "conversations", "questions": "questions", "answers": "answers"}[config.field]
     words = f"{said} with {config.jaccard:g} or more of their shingles of {config.shingle} tokens in common"
     words += {"same": ", the media the same", "near": ", the media near", "any": ", whatever the media"}[

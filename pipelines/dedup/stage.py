@@ -24,7 +24,7 @@ from pipelines.dedup.methods import METHODS, Method
 from pipelines.dedup.population import Population, preference
 from pipelines.dedup.relations import Relations, measures_of_media, measures_of_samples
 from pipelines.dedup.telling import told
-from pipelines.measure import Files, measure, settings_of
+from pipelines.measure import Files, measure, settings_of, sidecar_entries
 from pipelines.measures.registry import is_media
 from pipelines.selection import Verdict, row_of, select
 
@@ -62,17 +62,18 @@ def run(config: DedupConfig, report: Report | None = None) -> dict[str, Any]:
                 population, [_without(c, failed) for c in relations.of_pictures()], order[keep[order]]
             )
         joined = {i: one for one in made for i in one.parents}
+        stays = keep.copy()
+        stays[list(joined)] = False
         with Ledger(store) as ledger:
 
             def decide(number: int, at: np.ndarray, table: pa.Table) -> Verdict:
                 start = population.start_of(number)
                 own = np.arange(start, start + table.num_rows)
-                stays = keep[own] & ~np.isin(own, list(joined))
                 rows = [
                     _row(config, population, methods, choice, joined, int(own[i]), table, int(i))
-                    for i in np.flatnonzero(~stays)
+                    for i in np.flatnonzero(~stays[own])
                 ]
-                return Verdict(stays, rows)
+                return Verdict(stays[own], rows)
 
             shards = select(manifest, ledger, decide, COLUMNS)
             lineage: list[tuple[str, str]] = []
@@ -100,7 +101,10 @@ def run(config: DedupConfig, report: Report | None = None) -> dict[str, Any]:
             parents=[manifest],
             sources=manifest.document["sources"],
             origins=manifest.document["origins"],
-            sidecars=_sidecars(store, measured[0], lineage),
+            sidecars=[
+                *sidecar_entries(store, measured[0]),
+                *(sidecar_entry(store, name, "lineage", shard) for name, shard in lineage),
+            ],
             name=config.out,
             replace=config.replace,
             extra={"dedup": about, "measures": {f: deciding(given) for f, given in settings.items()}},
@@ -186,15 +190,6 @@ def _row(
         child=child,
         detail=words,
     )
-
-
-def _sidecars(store: Store, files: Files, lineage: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    found = [
-        sidecar_entry(store, file, family, shard)
-        for family, by in files.items()
-        for shard, file in by.items()
-    ]
-    return found + [sidecar_entry(store, name, "lineage", shard) for name, shard in lineage]
 
 
 def _note(about: dict[str, Any], failed: np.ndarray) -> str:
