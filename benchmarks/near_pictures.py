@@ -43,11 +43,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from infinity_mm.media import thumbnail as second
 from infinity_mm.media.decode import MediaError, decode_image
+from infinity_mm.media.luma_look import luma_look
 from infinity_mm.media.phash import SYMMETRIES, phash, symmetric_bits, turned
-from infinity_mm.media.photometry import MIN_SIDE, measured, working
+from infinity_mm.media.photometry import MIN_SIDE, working
+from infinity_mm.media.probe import probe
 from infinity_mm.media.video import iter_frames, watch
 from infinity_mm.near_pictures import Looks, near_pictures
-from pipelines.measures.look_alike import CLIP_HASH, SYMMETRIC, THUMBNAIL
+from pipelines.measures.look_alike import CLIP_HASH, HASH, SYMMETRIC, THUMBNAIL
 from pipelines.measures.medium_look import STILLS, MediumLook
 from pipelines.measures.photometry import PHOTOMETRY
 from pipelines.measures.validity import VALIDITY
@@ -69,22 +71,22 @@ class Look(NamedTuple):
     wide: bool
     thumbnail: bytes
     symmetries: list[int]
-    measures: tuple[float, float, float, float]
+    measures: tuple[float, float, float]
     shorter: int
 
 
 def look(data: bytes) -> Look:
     found = decode_image(data, min_side=MIN_SIDE, channels=4)
     seen = working(found.pixels)
-    own = measured(seen)
-    measures = own.uniformity, own.text_like, own.chart_like, own.phash_margin
+    own = luma_look(decode_image(data, min_side=MIN_SIDE, channels=1).pixels[:, :, 0])
+    measures = own.luma_uniformity, own.luma_drawn, own.phash_margin
     shorter = min(found.width, found.height)
     return Look(
         own.phash,
         bool(second.low_information(*measures)),
         bool(second.low_information(*measures, wider=second.WIDER)),
         second.thumbnail(seen, shorter),
-        symmetric_bits(seen.luma),
+        symmetric_bits(own.working),
         measures,
         shorter,
     )
@@ -470,7 +472,7 @@ def speed() -> None:
         name: [row["data"] for row in files(*of)]
         for name, of in (("photographs", SCENES), ("documents", DOCUMENTS[:6]))
     }
-    before, after = (VALIDITY, PHOTOMETRY), (VALIDITY, PHOTOMETRY, SYMMETRIC, THUMBNAIL, CLIP_HASH)
+    before, after = (VALIDITY, PHOTOMETRY), (VALIDITY, PHOTOMETRY, HASH, SYMMETRIC, THUMBNAIL, CLIP_HASH)
     for name, pictures in sets.items():
         best = {len(of): float("inf") for of in (before, after)}
         for _ in range(5):
@@ -478,7 +480,9 @@ def speed() -> None:
                 opened_families = [family.open({}) for family in families]
                 started = time.process_time()
                 for data in pictures:
-                    one = MediumLook({"kind": "image"}, lambda data=data: data, 1 << 28)  # type: ignore[misc]
+                    one = MediumLook(
+                        {"kind": "image", "format": probe(data).format}, lambda data=data: data, 1 << 28
+                    )  # type: ignore[misc]
                     for measure in opened_families:
                         measure(one)
                 best[len(families)] = min(best[len(families)], time.process_time() - started)

@@ -49,19 +49,14 @@ _AT_ONCE = 1 << 8  # pairs, of some 20 KB each, which stay in a core's cache
 
 
 def low_information(
-    uniformity: npt.ArrayLike,
-    text_like: npt.ArrayLike,
-    chart_like: npt.ArrayLike,
-    phash_margin: npt.ArrayLike,
-    wider: float = 1,
+    uniformity: npt.ArrayLike, drawn: npt.ArrayLike, margin: npt.ArrayLike, wider: float = 1
 ) -> npt.NDArray[np.bool_]:
-    """Whether a hash is not to be trusted, by the measures of these names (see Photometry), elementwise.
+    """Whether a hash is not to be trusted, by luma_uniformity, luma_drawn and phash_margin (see LumaLook).
 
     `wider` below 1 moves the limits, so that more pictures count.
     """
     blank = np.asarray(uniformity) >= UNIFORMITY * wider
-    drawn = np.add(text_like, chart_like) >= DRAWN * wider
-    return np.asarray(blank | drawn | (np.multiply(phash_margin, wider) < MARGIN))
+    return np.asarray(blank | (np.asarray(drawn) >= DRAWN * wider) | (np.multiply(margin, wider) < MARGIN))
 
 
 def thumbnail(seen: Working, shorter: int) -> bytes:

@@ -19,7 +19,7 @@ from pipelines.dedup.population import Population
 from pipelines.measure import Files
 from pipelines.measures.medium_look import STILLS
 
-LOW = ("uniformity", "text_like", "chart_like", "phash_margin")
+LOW = ("luma_uniformity", "luma_drawn", "phash_margin")
 LOOKS = ("phash", *LOW, "thumbnail")
 CLIPS = tuple(f"clip_phash{of}_{i}" for of in ("", "_margin") for i in range(1, STILLS + 1))
 TURNED = tuple(f"phash_{name}" for name in SYMMETRIES)
@@ -66,8 +66,8 @@ def looks_of(
     first = np.full(len(frame), -1, np.int64)  # look of each medium that has one
     first[pictures] = np.arange(len(pictures))
     first[clips] = len(pictures) + STILLS * np.arange(len(clips))
-    uniformity, text_like, chart_like, margin = (_numbers(frame[name])[pictures] for name in LOW)
-    low: np.ndarray = low_information(uniformity, text_like, chart_like, margin)
+    uniformity, drawn, margin = (_numbers(frame[name])[pictures] for name in LOW)
+    low: np.ndarray = low_information(uniformity, drawn, margin)
     stills = np.stack([_hashes(frame[name])[clips] for name in CLIPS[:STILLS]], axis=1).ravel()
     empty = np.stack([_numbers(frame[name])[clips] < MARGIN for name in CLIPS[STILLS:]], axis=1).ravel()
     symmetries = None
