@@ -8,6 +8,7 @@ import pyarrow as pa
 from infinity_mm.media.phash import SYMMETRIES, phash, symmetric_bits
 from infinity_mm.media.pixels import pixel_digest
 from infinity_mm.media.thumbnail import WIDER, low_information, thumbnail
+from infinity_mm.media.tone import is_pale
 from infinity_mm.sidecars import Family, Measure
 from pipelines.measures.medium_look import STILLS, MediumLook
 
@@ -23,14 +24,15 @@ def symmetric_hashes(look: MediumLook) -> Sequence[Any]:
 
 
 def second_test(look: MediumLook) -> Sequence[Any]:
-    """The measure of THUMBNAIL; not applicable to clips and where the hash is far from being too little."""
+    """The measure of THUMBNAIL; not applicable to clips and where the hash is far from being too little,
+    that of a brighter copy too."""
     if look.is_video:
         return (None,)
     found, picture = look.photometry(), look.picture()
     low = low_information(
         found.uniformity, found.text_like, found.chart_like, found.phash_margin, wider=WIDER
     )
-    if not low:
+    if not low and not is_pale(look.working().luma):
         return (None,)
     return (thumbnail(look.working(), min(picture.width, picture.height)),)
 
@@ -72,7 +74,7 @@ SYMMETRIC = Family(
 THUMBNAIL = Family(
     "thumbnail",
     "media",
-    1,
+    2,
     {
         "thumbnail": Measure(
             pa.binary(),
