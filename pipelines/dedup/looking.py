@@ -14,6 +14,7 @@ import polars as pl
 
 from infinity_mm.media.phash import SYMMETRIES
 from infinity_mm.media.thumbnail import MARGIN, SIZE, low_information
+from infinity_mm.media.tone import tonal
 from infinity_mm.near_pictures import Looks
 from pipelines.dedup.population import Population
 from pipelines.measure import Files
@@ -42,6 +43,7 @@ class Looked(NamedTuple):
             low=looks.low[rows],
             thumbnail=looks.thumbnail[rows],
             symmetries=None if looks.symmetries is None else looks.symmetries[rows],
+            tonal=looks.tonal[rows],
         )
 
     def units(self, same: np.ndarray) -> np.ndarray:
@@ -90,6 +92,7 @@ def looks_of(
             np.concatenate([thumbnail[pictures], np.full(len(stills), -1)]),
             np.memmap(file, np.uint8, "r", shape=(count, SIZE)) if count else np.empty((0, SIZE), np.uint8),
             symmetries,
+            np.concatenate([tonal(drawn, margin), np.zeros(len(stills), bool)]),
         )
         yield Looked(looks, np.concatenate([pictures, np.repeat(clips, STILLS)]), *lists)
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 from infinity_mm.media.phash import SYMMETRIES, phash, symmetric_bits
 from infinity_mm.media.pixels import pixel_digest
 from infinity_mm.media.thumbnail import WIDER, low_information, thumbnail
+from infinity_mm.media.tone import is_pale
 from infinity_mm.sidecars import Family, Measure
 from pipelines.measures.medium_look import STILLS, MediumLook
 
@@ -31,11 +32,12 @@ def symmetric_hashes(look: MediumLook) -> Sequence[Any]:
 
 
 def second_test(look: MediumLook) -> Sequence[Any]:
-    """The measure of THUMBNAIL; not applicable to clips and where the hash is far from being too little."""
+    """The measure of THUMBNAIL; not applicable to clips and where the hash is far from being too little,
+    that of a brighter copy too."""
     if look.is_video:
         return (None,)
-    _, _, margin, uniformity, drawn = look.luma()
-    if not low_information(uniformity, drawn, margin, wider=WIDER):
+    working, _, margin, uniformity, drawn = look.luma()
+    if not low_information(uniformity, drawn, margin, wider=WIDER) and not is_pale(working):
         return (None,)
     picture = look.picture()
     return (thumbnail(look.working(), min(picture.width, picture.height)),)
