@@ -8,9 +8,9 @@ clipping. Where one of the two is gray all over, and all 64 by 64 cells are comp
 
 A gain and an offset that are free would clip two pages to white, and white pages agree: the gain lies between
 0.9 and 2, and some level between black and white stays within 24 levels of itself. Noise is like noise of any
-offset: luma of the two must be correlated. Pictures of less than 64 pixels are left out. Another curve, as of
-gamma, is taken for a line, which finds half the copies. Other saturation is another picture, and so is what
-is cropped or written over.
+offset: luma of the two must be correlated. Pictures of less than 64 pixels are left out. Another curve
+(gamma 0.8) is taken for a line, which finds half of what the second test refuses. Other saturation is another
+picture, and so is what is cropped or written over.
 
 Where it may be asked at all is `tonal`. Time: some 200 microseconds a pair.
 """
