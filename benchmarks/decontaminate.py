@@ -38,7 +38,8 @@ from infinity_mm.hamming import neighbours
 from infinity_mm.interval import share
 from infinity_mm.manifest import Manifest
 from infinity_mm.media.decode import decode_image
-from infinity_mm.media.photometry import MIN_SIDE, measured, working
+from infinity_mm.media.luma_look import luma_look
+from infinity_mm.media.photometry import MIN_SIDE, working
 from infinity_mm.media.thumbnail import alike, coarse, coarsely_alike, low_information, thumbnail
 from infinity_mm.scenes import ScenesConfig, make_scenes
 from infinity_mm.shingles import shingle_sets, text_key
@@ -212,11 +213,10 @@ def fine(folder: Path) -> None:
 
 def _look(data: bytes) -> tuple[int, bool, np.ndarray]:
     pixels = decode_image(data, min_side=MIN_SIDE, channels=4).pixels
-    seen = working(pixels)
-    found = measured(seen)
-    low = low_information(found.uniformity, found.text_like, found.chart_like, found.phash_margin)
+    found = luma_look(decode_image(data, min_side=MIN_SIDE, channels=1).pixels[:, :, 0])
+    low = low_information(found.luma_uniformity, found.luma_drawn, found.phash_margin)
     shorter = min(Image.open(io.BytesIO(data)).size)
-    return found.phash, bool(low), np.frombuffer(thumbnail(seen, shorter), np.uint8)
+    return found.phash, bool(low), np.frombuffer(thumbnail(working(pixels), shorter), np.uint8)
 
 
 def _copied(path: Path, copy: str, draw: np.random.Generator) -> bytes:

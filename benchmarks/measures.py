@@ -34,6 +34,7 @@ from PIL import Image, ImageFilter
 
 from infinity_mm.executor import WORKER_ENVIRONMENT
 from infinity_mm.media.decode import decode_image
+from infinity_mm.media.luma_look import luma_look
 from infinity_mm.media.photometry import MIN_SIDE, Photometry, photometry
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -71,6 +72,10 @@ def pictures() -> list[dict]:
 
 def measured(data: bytes) -> Photometry:
     return photometry(decode_image(data, min_side=MIN_SIDE, channels=4).pixels)
+
+
+def phash_of(data: bytes) -> int:
+    return luma_look(decode_image(data, min_side=MIN_SIDE, channels=1).pixels[:, :, 0]).phash
 
 
 def full_decode(data: bytes) -> np.ndarray:
@@ -185,7 +190,7 @@ def text(rows: list[dict]) -> None:
 def hashes(rows: list[dict]) -> None:
     for name, sources in (("photographs", PHOTOGRAPHS), ("documents", DOCUMENTS)):
         distances = [
-            (measured(row["data"]).phash ^ int(row["phash"], 16)).bit_count()
+            (phash_of(row["data"]) ^ int(row["phash"], 16)).bit_count()
             for row in rows
             if row["source"] in sources
         ]

@@ -1,10 +1,11 @@
 """Near pictures: what is found and what is wrongly found on real pictures, and where the limits are from.
 
     python benchmarks/near_pictures.py                    all but crowds: about ten minutes
-    python benchmarks/near_pictures.py --only documents   one of limits, truth, transforms, documents, small,
-                                                          symmetries, imagehash, clips, speed, crowds
+    python benchmarks/near_pictures.py --only documents   one of limits, tones, truth, transforms, documents,
+                                                          small, symmetries, imagehash, clips, speed, crowds
 
 limits      of low information and of the second test: chosen on one half of the files, told of the other
+tones       photographs in another tone found, and documents that are not the same taken for it, by half
 truth       pairs that the labelled data says are the same photograph; false pairs are all others
 transforms  ten of 250 photographs, by radius: recall, and false pairs among the originals and the variants,
             with mirrored and turned hashes and without
@@ -39,15 +40,18 @@ import av
 import imagehash
 import numpy as np
 from picture_sets import VARIANTS, labelled, photographs, variant
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from infinity_mm.media import thumbnail as second
+from infinity_mm.media import tone
 from infinity_mm.media.decode import MediaError, decode_image
+from infinity_mm.media.luma_look import luma_look
 from infinity_mm.media.phash import SYMMETRIES, phash, symmetric_bits, turned
-from infinity_mm.media.photometry import MIN_SIDE, measured, working
+from infinity_mm.media.photometry import MIN_SIDE, working
+from infinity_mm.media.probe import probe
 from infinity_mm.media.video import iter_frames, watch
 from infinity_mm.near_pictures import Looks, near_pictures
-from pipelines.measures.look_alike import CLIP_HASH, SYMMETRIC, THUMBNAIL
+from pipelines.measures.look_alike import CLIP_HASH, HASH, SYMMETRIC, THUMBNAIL
 from pipelines.measures.medium_look import STILLS, MediumLook
 from pipelines.measures.photometry import PHOTOMETRY
 from pipelines.measures.validity import VALIDITY
@@ -66,25 +70,27 @@ class Look(NamedTuple):
 
     phash: int
     low: bool
-    wide: bool
+    wide: bool  # has a thumbnail
+    tonal: bool
     thumbnail: bytes
     symmetries: list[int]
-    measures: tuple[float, float, float, float]
+    measures: tuple[float, float, float]
     shorter: int
 
 
 def look(data: bytes) -> Look:
     found = decode_image(data, min_side=MIN_SIDE, channels=4)
     seen = working(found.pixels)
-    own = measured(seen)
-    measures = own.uniformity, own.text_like, own.chart_like, own.phash_margin
+    own = luma_look(decode_image(data, min_side=MIN_SIDE, channels=1).pixels[:, :, 0])
+    measures = own.luma_uniformity, own.luma_drawn, own.phash_margin
     shorter = min(found.width, found.height)
     return Look(
         own.phash,
         bool(second.low_information(*measures)),
-        bool(second.low_information(*measures, wider=second.WIDER)),
+        bool(second.low_information(*measures, wider=second.WIDER)) or tone.is_pale(own.working),
+        bool(tone.tonal(own.luma_drawn, own.phash_margin)),
         second.thumbnail(seen, shorter),
-        symmetric_bits(seen.luma),
+        symmetric_bits(own.working),
         measures,
         shorter,
     )
@@ -100,6 +106,7 @@ def looks_of(found: list[Look], *, flips: bool = False, trusting: bool = False) 
         np.where(has, np.arange(len(found)), -1),
         np.frombuffer(b"".join(one.thumbnail for one in found), np.uint8).reshape(-1, second.SIZE),
         np.array([one.symmetries for one in found], np.uint64) if flips else None,
+        np.array([one.tonal for one in found], bool),
     )
 
 
@@ -197,10 +204,10 @@ def limits() -> None:
             print(f"  {uniformity:>10}{drawn:>7}   {cells[0]:>29} {cells[1]:>29}{trusted:8}")
     second.UNIFORMITY, second.DRAWN = chosen
     print("the second test: share of copies found, by half; different documents within 10 bits taken for one")
-    shares_chosen = second._SHARES
+    shares_chosen = second.SHARES
     pairs = [(row, one) for found in copies.values() for row, one in zip(documents, found, strict=True)]
     for change in (-0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2):
-        second._SHARES = tuple(share + change for share in shares_chosen)
+        second.SHARES = tuple(share + change for share in shares_chosen)
         found = [
             np.mean([same_cells(row["look"], one) for row, one in pairs if held_out(row["path"]) == half])
             for half in (False, True)
@@ -211,12 +218,101 @@ def limits() -> None:
             f"  shares {change:+.2f}: {found[0]:.4f} chosen on, {found[1]:.4f} held out; taken for one: as"
             f" they are {false[0]} of {len(strangers[''])}, copies {sum(false[1:])} of {of_copies}"
         )
-    second._SHARES = shares_chosen
+    second.SHARES = shares_chosen
 
 
 def strangers_of(rows: list[dict[str, Any]], radius: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     pairs = pairs_of(looks_of([row["look"] for row in rows], trusting=True), radius)
     return [(rows[i], rows[j]) for i, j in sorted(pairs) if rows[i]["sha256"] != rows[j]["sha256"]]
+
+
+def brighter(image: Image.Image, times: float) -> Image.Image:
+    return ImageEnhance.Brightness(image).enhance(times)
+
+
+TONES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "1.15 brighter": lambda image: brighter(image, 1.15),
+    "1.3 brighter": lambda image: brighter(image, 1.3),
+    "1.5 brighter": lambda image: brighter(image, 1.5),
+    "half, 1.3 brighter": lambda image: brighter(scaled(image, 0.5), 1.3),
+    "0.7 as bright": lambda image: brighter(image, 0.7),
+    "contrast 1.3": lambda image: ImageEnhance.Contrast(image).enhance(1.3),
+    "contrast 0.7": lambda image: ImageEnhance.Contrast(image).enhance(0.7),
+    "gray": lambda image: image.convert("L"),
+    "gray, 1.3 brighter": lambda image: brighter(image.convert("L"), 1.3),
+    "gamma 0.8": lambda image: image.point([round(255 * (i / 255) ** 0.8) for i in range(256)] * 3),
+    "saturation 0.5": lambda image: ImageEnhance.Color(image).enhance(0.5),
+}
+
+
+def tones() -> None:
+    scenes, documents = files(*SCENES), files(*DOCUMENTS)
+    changed = {
+        name: [look(encoded(change(opened(row["data"])), "JPEG", quality=90)) for row in scenes]
+        for name, change in TONES.items()
+    }
+    tonal = [np.mean([row["look"].tonal for row in rows]) for rows in (scenes, documents)]
+    thumbs = np.mean([row["look"].wide for row in scenes])
+    print(f"tones are compared of {tonal[0]:.3f} of photographs and {tonal[1]:.3f} of documents;")
+    print(f"{thumbs:.3f} of photographs have a thumbnail")
+    halves = [np.array([held_out(row["path"]) == half for row in scenes]) for half in (False, True)]
+    print(
+        f"photographs found at radius {DEFAULT}, by half, chosen on and held out: of the second test alone,"
+    )
+    print("with tones by the limit of what looks drawn, of the hash alone")
+    limits_tried = (0.3, 0.5, 0.6, tone.DRAWN, 0.9, 9.0)
+    print(f"  {'':20}{'alone':>14}{''.join(f'{limit:>14}' for limit in limits_tried)}{'hash':>14}")
+    for name, found in changed.items():
+        near, alone, alike, drawn = (
+            np.array(column)
+            for column in zip(
+                *(told(row["look"], one) for row, one in zip(scenes, found, strict=True)), strict=True
+            )
+        )
+        columns = [alone, *(alone | (alike & (drawn < limit)) for limit in limits_tried), near]
+        cells = (" ".join(f"{column[half].mean():.3f}" for half in halves) for column in columns)
+        print(f"  {name:20}{''.join(f'{cell:>14}' for cell in cells)}")
+    print("different documents within 16 bits; alike in another tone, whatever their drawn share and margin;")
+    print("of those, pairs whose tones are compared")
+    of = {"as they are": lambda image: encoded(image, "PNG")} | COPIES
+    of |= {
+        name: lambda image, change=change: encoded(change(image), "JPEG", quality=75)
+        for name, change in TONES.items()
+    }  # type: ignore[misc]
+    own = np.array([row["look"].phash for row in documents], np.uint64)
+    for name, make in of.items():
+        found = [look(make(opened(row["data"]))) for row in documents]
+        bits = np.bitwise_count(own[:, None] ^ np.array([one.phash for one in found], np.uint64))
+        pairs = [
+            (documents[i]["look"], found[j])
+            for i, j in np.argwhere(bits <= 16).tolist()
+            if documents[i]["sha256"] != documents[j]["sha256"]
+        ]
+        one, other = (cells_of([pair[k] for pair in pairs]) for k in (0, 1))
+        alike = tone.toned_alike(one, other)
+        compared = [a.tonal and b.tonal for a, b in pairs]
+        counts = len(pairs), alike.sum(), sum(compared), sum(alike & compared)
+        print("  {:20}{:6} pairs, alike {}; compared {}, alike {}".format(name, *counts))
+
+
+def told(one: Look, other: Look) -> tuple[bool, bool, bool, float]:
+    """Whether the hashes are near, near and trusted or alike, alike in another tone; the drawn share."""
+    near = (one.phash ^ other.phash).bit_count() <= DEFAULT
+    alone = near and (not (one.low or other.low) or (one.wide and other.wide and same_cells(one, other)))
+    drawn = max(each.measures[1] for each in (one, other))
+    asked = (
+        near
+        and not alone
+        and one.wide
+        and other.wide
+        and min(one.measures[2], other.measures[2]) >= second.MARGIN
+    )
+    alike = asked and bool(tone.toned_alike(cells_of([one]), cells_of([other]))[0])
+    return near, alone, alike, drawn
+
+
+def cells_of(looks: list[Look]) -> np.ndarray:
+    return np.frombuffer(b"".join(one.thumbnail for one in looks), np.uint8).reshape(-1, second.SIZE)
 
 
 def truth() -> None:
@@ -470,7 +566,7 @@ def speed() -> None:
         name: [row["data"] for row in files(*of)]
         for name, of in (("photographs", SCENES), ("documents", DOCUMENTS[:6]))
     }
-    before, after = (VALIDITY, PHOTOMETRY), (VALIDITY, PHOTOMETRY, SYMMETRIC, THUMBNAIL, CLIP_HASH)
+    before, after = (VALIDITY, PHOTOMETRY), (VALIDITY, PHOTOMETRY, HASH, SYMMETRIC, THUMBNAIL, CLIP_HASH)
     for name, pictures in sets.items():
         best = {len(of): float("inf") for of in (before, after)}
         for _ in range(5):
@@ -478,7 +574,9 @@ def speed() -> None:
                 opened_families = [family.open({}) for family in families]
                 started = time.process_time()
                 for data in pictures:
-                    one = MediumLook({"kind": "image"}, lambda data=data: data, 1 << 28)  # type: ignore[misc]
+                    one = MediumLook(
+                        {"kind": "image", "format": probe(data).format}, lambda data=data: data, 1 << 28
+                    )  # type: ignore[misc]
                     for measure in opened_families:
                         measure(one)
                 best[len(families)] = min(best[len(families)], time.process_time() - started)
@@ -509,7 +607,7 @@ def crowds() -> None:
         pages[copy] = pages[source]
         pages[:, :4096] -= chance.integers(0, 4, (count, 4096), np.uint8)
         hashes = np.full(count, 0x80C3010203040506, np.uint64)
-        looks = Looks(hashes, np.ones(count, bool), np.arange(count), pages, None)
+        looks = Looks(hashes, np.ones(count, bool), np.arange(count), pages, None, np.ones(count, bool))
         before, started = peak(), time.process_time()
         near = near_pictures(looks, DEFAULT)
         seconds = time.process_time() - started
@@ -530,6 +628,7 @@ def peak() -> float:
 
 PARTS: dict[str, Callable[[], None]] = {
     "limits": limits,
+    "tones": tones,
     "truth": truth,
     "transforms": transforms,
     "documents": documents,

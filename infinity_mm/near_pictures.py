@@ -1,15 +1,22 @@
 """Pairs of near-duplicate pictures: hashes within a radius, and of low-information ones a second test too.
 
 A pair is *near* if the hashes are within the radius and, where either picture is of low information, both
-have thumbnails and those are alike (infinity_mm/media/thumbnail.py). What is indistinguishable is told once
+have thumbnails and those are alike (infinity_mm/media/thumbnail.py), or alike in another tone
+(infinity_mm/media/tone.py) where both are `tonal`. What is indistinguishable is told once
 (`NearPictures.same`) and searched once.
 
 Pictures that are not of low information are searched by their hashes alone: exactly, as `hamming.neighbours`
 does. Where a thumbnail is asked for the hash is no guide, since pages of one layout lie within a few bits of
 one another by the thousand; there infinity_mm/near_thumbnails.py searches: exactly too, but for crowds, whose
-bounds it states.
+bounds it states. It prunes by luma, which a change of tone moves, so that tones are compared among what the
+hashes find, with bounds of its own:
 
-Time and memory: those of the two searches, for each symmetry anew; 40 bytes a pair.
+- A picture whose hash has more than 64 others within the radius, as an even sample of 4,096 of them tells, is
+  not looked for in another tone.
+- A picture is compared with at most 64 earlier ones: the earliest.
+
+Time and memory: those of the two searches, for each symmetry anew; 40 bytes a pair; a millionth of a second
+for each hash of a `tonal` picture and each 1,000 of the sample, and 200 for each comparison of tones.
 """
 
 from hashlib import blake2b
@@ -17,13 +24,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infinity_mm.hamming import BITS, neighbours
+from infinity_mm.hamming import BITS, neighbours, popcount
 from infinity_mm.media.phash import SYMMETRIES
 from infinity_mm.media.thumbnail import SIZE
+from infinity_mm.media.tone import toned_alike
 from infinity_mm.near_thumbnails import Found, Side, by_thumbnail
 
 _ASKED = 1 << 10  # hashes whose pairs are counted
 _COUNTED = 1 << 24  # pairs of hashes counted at once
+_NEAR = 64  # hashes within the radius of one, beyond which it is no guide to other tones; pictures compared
+_SAMPLED = 1 << 12  # hashes by which that is told
+_BLOCK = 1 << 18  # pairs of hashes, which stay in a core's cache
+_TESTED = 1 << 8  # pairs of thumbnails
 
 
 class Looks(NamedTuple):
@@ -34,6 +46,7 @@ class Looks(NamedTuple):
     thumbnail: np.ndarray  # int64 [N]: row in `thumbnails`, -1 for none
     thumbnails: np.ndarray  # uint8 [K, thumbnail.SIZE]
     symmetries: np.ndarray | None  # uint64 [N, 7]: the hashes as phash.SYMMETRIES; None: as they are only
+    tonal: np.ndarray  # bool [N]: near hashes are a sign of other tones, see `tone.tonal`
 
 
 class NearPictures(NamedTuple):
@@ -70,10 +83,11 @@ def near_pictures(looks: Looks, radius: int, against: Looks | None = None) -> Ne
             turned = np.ascontiguousarray(looks.symmetries[later.rows, symmetry - 1])
             later = later._replace(hashes=turned, symmetry=symmetry)
         alike = by_thumbnail(later, earlier, radius, within=within)
+        toned = _by_tone(later, earlier, radius, alike, within=within)
         if not symmetry:
             suspected = _suspected(later, earlier, radius, within=within)
-            refused = max(0, suspected - len(alike[0]))
-        for places, others, bits in (_by_hash(later, earlier, radius, within=within), alike):
+            refused = max(0, suspected - len(alike[0]) - len(toned[0]))
+        for places, others, bits in (_by_hash(later, earlier, radius, within=within), alike, toned):
             found.append(
                 (later.rows[places], earlier.rows[others], bits, np.full(len(bits), symmetry, np.uint8))
             )
@@ -87,6 +101,7 @@ def _check(looks: Looks, name: str) -> None:
         "low": (np.bool_, (count,)),
         "thumbnail": (np.int64, (count,)),
         "thumbnails": (np.uint8, (len(looks.thumbnails), SIZE)),
+        "tonal": (np.bool_, (count,)),
     }
     if looks.symmetries is not None:
         wanted["symmetries"] = (np.uint64, (count, len(SYMMETRIES)))
@@ -120,7 +135,8 @@ def _first_same(looks: Looks) -> np.ndarray:
 def _side(looks: Looks, same: np.ndarray) -> Side:
     """The rows that are their own `same`, as they are."""
     rows = np.flatnonzero(same == np.arange(len(same)))
-    return Side(rows, looks.phash[rows], looks.low[rows], looks.thumbnail[rows], looks.thumbnails, symmetry=0)
+    kinds = looks.low[rows], looks.tonal[rows]
+    return Side(rows, looks.phash[rows], *kinds, looks.thumbnail[rows], looks.thumbnails, symmetry=0)
 
 
 def _by_hash(later: Side, earlier: Side, radius: int, *, within: bool) -> Found:
@@ -132,11 +148,59 @@ def _by_hash(later: Side, earlier: Side, radius: int, *, within: bool) -> Found:
         hashes, place = np.unique(later.hashes[ours], return_inverse=True)
         near = neighbours(hashes, radius, earlier.hashes[theirs])
     number = np.diff(near.starts)[place]
-    one = np.repeat(ours, number)
-    at = np.arange(len(one)) + np.repeat(near.starts[place] - np.cumsum(number) + number, number)
+    one, at = np.repeat(ours, number), _runs(near.starts[place], number)
     other, bits = theirs[near.others[at]], near.distances[at]
     keep = earlier.rows[other] < later.rows[one] if within else np.ones(len(one), bool)
     return one[keep], other[keep], bits[keep]
+
+
+def _by_tone(later: Side, earlier: Side, radius: int, alike: Found, *, within: bool) -> Found:
+    """The pairs, one of low information, that are alike in another tone and are not among those alike."""
+    one, other, bits = _tonal_pairs(later, earlier, radius)
+    pair, known = (a * len(earlier.rows) + b for a, b in ((one, other), alike[:2]))
+    keep = (later.low[one] | earlier.low[other]) & ~np.isin(pair, known)
+    if within:
+        keep &= earlier.rows[other] < later.rows[one]
+    asked = np.flatnonzero(keep)
+    asked = asked[np.argsort(pair[asked])]
+    asked = asked[np.arange(len(asked)) - np.searchsorted(one[asked], one[asked]) < _NEAR]
+    one, other, bits = one[asked], other[asked], bits[asked]
+    found = np.zeros(len(asked), bool)
+    for start in range(0, len(asked), _TESTED):
+        part = slice(start, start + _TESTED)
+        found[part] = toned_alike(later.seen(one[part]), earlier.seen(other[part]))
+    return one[found], other[found], bits[found]
+
+
+def _tonal_pairs(later: Side, earlier: Side, radius: int) -> Found:
+    """Pairs of tonal pictures with thumbnails whose hashes are within the radius, but for crowded hashes."""
+    ours = np.flatnonzero(later.tonal & (later.thumbnail >= 0))
+    theirs = np.flatnonzero(earlier.tonal & (earlier.thumbnail >= 0))
+    ours = ours[~_crowded(later.hashes[ours], earlier.hashes[theirs], radius)]
+    theirs = theirs[np.argsort(earlier.hashes[theirs])]
+    hashes, place = np.unique(later.hashes[ours], return_inverse=True)
+    targets, first, times = np.unique(earlier.hashes[theirs], return_index=True, return_counts=True)
+    near = neighbours(hashes, radius, targets)
+    number = np.diff(near.starts)[place]
+    at = _runs(near.starts[place], number)
+    target, one, bits = near.others[at], np.repeat(ours, number), near.distances[at]
+    number = times[target]
+    return np.repeat(one, number), theirs[_runs(first[target], number)], np.repeat(bits, number)
+
+
+def _crowded(hashes: np.ndarray, targets: np.ndarray, radius: int) -> np.ndarray:
+    """bool [n]: which hashes have more than 64 of the targets within the radius, as a sample has it."""
+    step = max(1, -(-len(targets) // _SAMPLED))
+    sample, most = targets[::step], max(_NEAR // step, 2)  # itself and one copy are no crowd
+    kinds, place = np.unique(hashes, return_inverse=True)
+    parts = np.array_split(kinds, max(1, len(kinds) * len(sample) // _BLOCK))
+    near = [np.count_nonzero(popcount(part[:, None] ^ sample) <= radius, axis=1) for part in parts]
+    return np.asarray((np.concatenate(near) > most)[place])
+
+
+def _runs(starts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """From each of the starts so many numbers on, one run after another."""
+    return np.arange(int(numbers.sum())) + np.repeat(starts - np.cumsum(numbers) + numbers, numbers)
 
 
 def _suspected(later: Side, earlier: Side, radius: int, *, within: bool) -> int:

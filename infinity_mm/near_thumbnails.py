@@ -49,6 +49,7 @@ class Side(NamedTuple):
     rows: np.ndarray  # int64 [n], ascending
     hashes: np.ndarray  # uint64 [n], so transformed
     low: np.ndarray  # bool [n]
+    tonal: np.ndarray  # bool [n]: see Looks
     thumbnail: np.ndarray  # int64 [n]: rows of `thumbnails`, -1 for none
     thumbnails: np.ndarray  # uint8 [K, thumbnail.SIZE], as they are
     symmetry: int
@@ -58,6 +59,7 @@ class Side(NamedTuple):
             rows=self.rows[places],
             hashes=self.hashes[places],
             low=self.low[places],
+            tonal=self.tonal[places],
             thumbnail=self.thumbnail[places],
         )
 

@@ -22,7 +22,7 @@ from pipelines.frames import COLUMNS
 from pipelines.judge import Account, Judge, ledger_table
 from pipelines.measure import measure, settings_of, sidecar_entries
 from pipelines.measures.alignment import MODEL
-from pipelines.measures.registry import DERIVED, FAMILIES
+from pipelines.measures.registry import DECODES, DERIVED, FAMILIES
 from pipelines.rules import BUILT_IN, Compiled, Rule, RuleError, check_name, compiled, parse_rule, roots
 from pipelines.selection import Verdict, select
 from pipelines.yaml_file import load
@@ -253,6 +253,6 @@ def _measured_note(measured: dict[str, int]) -> list[str]:
     now = [name for name, shards in measured.items() if shards]
     if not now:
         return ["every measure was there already: nothing was decoded"]
-    if not any(FAMILIES[name].cost in ("decode", MODEL) for name in now if name in FAMILIES):
+    if not any(FAMILIES[name].cost in (*DECODES, MODEL) for name in now if name in FAMILIES):
         return [f"nothing was decoded; measured: {', '.join(now)}"]
     return []

@@ -24,7 +24,7 @@ from infinity_mm.tombstones import read_tombstones
 from pipelines.config import MeasuringConfig
 from pipelines.measures.alignment import MODEL, Answer, alignment_settings, with_embeddings
 from pipelines.measures.medium_look import MediumLook
-from pipelines.measures.registry import APART, ARRIVED, FAMILIES, META, families, family_of
+from pipelines.measures.registry import APART, ARRIVED, DECODES, FAMILIES, META, families, family_of
 from pipelines.measures.sample_look import SampleLook
 from pipelines.measures.tokens import resolve_tokenizer
 
@@ -155,9 +155,8 @@ def _failed(identity: bytes, error: str, family: Family) -> tuple[Any, ...]:
 
 def with_neighbours(names: Collection[str]) -> list[str]:
     """The families named and those that share their decode, in the registry's order, then any others."""
-    decode = any(name in FAMILIES and FAMILIES[name].cost == "decode" for name in names)
-    shared = [n for n, f in FAMILIES.items() if f.cost == "decode" and n not in APART]
-    known = [n for n in FAMILIES if n in names or (decode and n in shared)]
+    costs = {cost for n in names if n in FAMILIES for cost in DECODES.get(FAMILIES[n].cost, ())}
+    known = [n for n, f in FAMILIES.items() if n in names or (f.cost in costs and n not in APART)]
     return known + sorted(set(names) - set(known))
 
 
@@ -171,7 +170,7 @@ def settings_of(config: MeasuringConfig, measures: Collection[str]) -> Settings:
     for name in with_neighbours(wanted):
         if name == ARRIVED:
             settings[name] = {"fields": sorted(m.removeprefix(META) for m in wanted[name])}
-        elif FAMILIES[name].cost in ("decode", "full decode"):
+        elif FAMILIES[name].cost in DECODES:
             settings[name] = {"max_pixels": config.max_pixels}
         elif FAMILIES[name].cost == MODEL:
             settings[name] = alignment_settings(config.embedder, config.max_pixels)

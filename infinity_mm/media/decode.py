@@ -50,7 +50,7 @@ def decode_image(
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     min_side: int | None = None,
-    channels: Literal[3, 4] = 3,
+    channels: Literal[1, 3, 4] = 3,
 ) -> Decoded:
     """Decodes strictly; raises MediaError for anything damaged, oversized, or no picture at all.
 
@@ -58,8 +58,8 @@ def decode_image(
     its DCT where it is a JPEG, by averages of its pixels where not. The verdict stays the same. All frames of
     an animation are decoded, up to pillow.MAX_FRAMES of them and pillow.MAX_FRAME_PIXELS pixels.
 
-    Three `channels` are RGB, contiguous and writable. Four are RGBX, the last of no meaning: what decoders
-    have without another copy, and perhaps read-only.
+    One of `channels` is luma (ITU-R BT.601; a JPEG's own). Three are RGB, contiguous and writable. Four are
+    RGBX, the last of no meaning: what decoders have without another copy, and perhaps read-only.
     """
     try:
         found, raw, width, height = _accept(data, max_pixels)

@@ -20,6 +20,7 @@ from infinity_mm.media.scale import halvings
 
 _SIZE = Struct(">HH").unpack_from
 MAX_SCANS = 200  # encoders write about ten; each costs a pass over all coefficients, however few its bytes
+_COLOURS = {1: "GRAY", 3: "RGB", 4: "RGBX"}  # by channels
 _MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 _DECODABLE = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)  # baseline, extended, progressive, and the arithmetic two
 # Warnings about headers that no pixel depends on: what causes them is taken out, the rest decoded strictly.
@@ -49,17 +50,18 @@ class _Layout:
 def decode(raw: bytes, min_side: int | None, channels: int) -> tuple[np.ndarray, str, int]:
     """Pixels uint8 [height, width, channels] before rotation, the source mode, and the EXIF orientation.
 
-    Three `channels` are RGB, four RGBX. With `min_side` the picture may come at a half, a quarter or an
-    eighth of its size, its shorter side no shorter than that: the scales at which libjpeg-turbo gains (at 5/8
-    to 7/8 it is slower than at full size).
+    One of `channels` is luma, three are RGB, four RGBX. With `min_side` the picture may come at a half, a
+    quarter or an eighth of its size, its shorter side no shorter than that: the scales at which libjpeg-turbo
+    gains (at 5/8 to 7/8 it is slower than at full size).
     """
     layout = _read_layout(raw)
     factor = min(8, halvings(layout.width, layout.height, min_side))
-    colours = "RGB" if channels == 3 else "RGBX"
+    colours = _COLOURS[channels]
     if layout.components == 4:
         # As every JPEG with four components in practice, Adobe's way: stored inverted.
         ink = Image.fromarray(np.subtract(255, _decode(raw, layout, "CMYK", factor)), "CMYK")
-        pixels = np.array(ink.convert("RGB").convert(colours))
+        pixels = np.array(ink.convert("RGB").convert("L" if channels == 1 else colours))
+        pixels = pixels.reshape(*pixels.shape[:2], channels)
     else:
         pixels = _decode(raw, layout, colours, factor)
     return pixels, _MODES[layout.components], layout.orientation

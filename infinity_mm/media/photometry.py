@@ -19,7 +19,6 @@ import numpy as np
 from PIL import Image
 
 from infinity_mm.media.document_like import document_like
-from infinity_mm.media.phash import phash
 from infinity_mm.media.pillow import from_rgbx, shared
 
 MIN_SIDE = 128  # pixels: decodes no smaller than this give the measures that a full decode gives
@@ -49,8 +48,6 @@ class Photometry(NamedTuple):
     colourfulness: float  # M3 of Hasler and Suesstrunk, 0 (gray) to about 200
     text_like: float  # share of the area, 0 to 1: see document_like
     chart_like: float  # the same
-    phash: int  # 0 to 2**64 - 1: see phash
-    phash_margin: float  # gray levels: near 0 where the hash means nothing
 
 
 class Working(NamedTuple):
@@ -91,16 +88,22 @@ def measured(seen: Working) -> Photometry:
         sharpness / variance if variance >= _LEAST_VARIANCE else None,
         _colourfulness(sample),
         *document_like(luma),
-        *phash(luma),
     )
 
 
 def working_picture(pixels: np.ndarray) -> Image.Image:
     """The picture that is measured, in RGB or RGBX, from a full or a scaled decode."""
-    height, width, channels = pixels.shape
-    image = from_rgbx(pixels) if channels == 4 else Image.fromarray(pixels)
-    factor = 1
-    while min(height, width) >= 2 * MIN_SIDE * factor or max(height, width) > _MAX_SIDE * factor:
+    return _halved(from_rgbx(pixels) if pixels.shape[2] == 4 else Image.fromarray(pixels))
+
+
+def working_luma(luma: np.ndarray) -> np.ndarray:
+    """uint8 [height, width]: what is measured of luma uint8 [height, width], a full or a scaled decode's."""
+    return np.asarray(_halved(Image.fromarray(luma)))
+
+
+def _halved(image: Image.Image) -> Image.Image:
+    factor, shorter, longer = 1, min(image.size), max(image.size)
+    while shorter >= 2 * MIN_SIDE * factor or longer > _MAX_SIDE * factor:
         factor *= 2
     return image if factor == 1 else image.reduce(factor)
 

@@ -39,7 +39,7 @@ _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The first frame, uint8 [height, width, 3 or 4] (None where a check needs none), and its facts."""
+    """The first frame, uint8 [height, width, 1, 3 or 4] (None where a check needs none), and its facts."""
 
     pixels: np.ndarray | None
     mode: str
@@ -55,9 +55,9 @@ def load(
 ) -> Loaded:
     """Decodes all frames up to the caps; raises MediaError, or what Pillow raises.
 
-    `pixels` is how many the header announces, at most `max_pixels`. `channels` is 3 for RGB, 4 for RGBX, 0
-    where none are wanted. With `min_side` the first frame may come smaller by a power of two, its shorter
-    side no shorter than that.
+    `pixels` is how many the header announces, at most `max_pixels`. `channels` is 1 for luma, 3 for RGB, 4
+    for RGBX, 0 where none are wanted. With `min_side` the first frame may come smaller by a power of two, its
+    shorter side no shorter than that.
     """
     with _opened(raw, form, pixels, max_pixels) as (image, whole):
         mode = image.mode
@@ -67,7 +67,9 @@ def load(
         factor = halvings(image.width, image.height, min_side)
         flat = _opaque(image, factor) if channels or image.mode in _MAY_NOT_CONVERT else image
         first = None
-        if channels == 3:
+        if channels == 1:
+            first = np.array(flat.convert("L"))[:, :, None]
+        elif channels == 3:
             first = np.array(flat.convert("RGB") if flat.mode == "RGBX" else flat)
         elif channels == 4:
             first = shared(flat)

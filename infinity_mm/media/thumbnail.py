@@ -32,11 +32,11 @@ UNIFORMITY, DRAWN, MARGIN = 0.4, 0.3, 0.5
 WIDER = 0.65  # of a limit: whose copies may lie beyond it
 
 # Gray levels that a cell may be off, and the share of the range near by: benchmarks/near_pictures.py
-_LEVELS = 10
-_COLOUR_LEVELS, _COLOUR_SHARE = 8, 0.25
+LEVELS = 10
+COLOUR_LEVELS, COLOUR_SHARE = 8, 0.25
 _SHORTER = np.array([0, 64, 128, 400])  # pixels of the shorter side of the smaller picture, from which on …
-_CELLS = (16, 32, 64, 64)  # … so many cells along a side are compared …
-_SHARES = (0.3, 0.3, 0.4, 0.25)  # … up to this share
+CELLS = (16, 32, 64, 64)  # … so many cells along a side are compared …
+SHARES = (0.3, 0.3, 0.4, 0.25)  # … up to this share
 
 # Means over 8 by 8, 4 by 4 and 2 by 2 blocks of luma and 2 by 2 of colour, and how far they may be off.
 _BLOCKS, _COLOUR_BLOCKS = ((8, 16), (4, 9), (2, 7)), ((2, 9),)
@@ -49,19 +49,14 @@ _AT_ONCE = 1 << 8  # pairs, of some 20 KB each, which stay in a core's cache
 
 
 def low_information(
-    uniformity: npt.ArrayLike,
-    text_like: npt.ArrayLike,
-    chart_like: npt.ArrayLike,
-    phash_margin: npt.ArrayLike,
-    wider: float = 1,
+    uniformity: npt.ArrayLike, drawn: npt.ArrayLike, margin: npt.ArrayLike, wider: float = 1
 ) -> npt.NDArray[np.bool_]:
-    """Whether a hash is not to be trusted, by the measures of these names (see Photometry), elementwise.
+    """Whether a hash is not to be trusted, by luma_uniformity, luma_drawn and phash_margin (see LumaLook).
 
     `wider` below 1 moves the limits, so that more pictures count.
     """
     blank = np.asarray(uniformity) >= UNIFORMITY * wider
-    drawn = np.add(text_like, chart_like) >= DRAWN * wider
-    return np.asarray(blank | drawn | (np.multiply(phash_margin, wider) < MARGIN))
+    return np.asarray(blank | (np.asarray(drawn) >= DRAWN * wider) | (np.multiply(margin, wider) < MARGIN))
 
 
 def thumbnail(seen: Working, shorter: int) -> bytes:
@@ -74,23 +69,23 @@ def thumbnail(seen: Working, shorter: int) -> bytes:
 
 def symmetric(thumbnails: np.ndarray, symmetry: int) -> np.ndarray:
     """Thumbnails uint8 [K, SIZE] of the pictures as a symmetry of phash.SYMMETRIES makes them."""
-    luma, colours, _ = _planes(thumbnails)
+    luma, colours, _ = planes(thumbnails)
     parts = *(turned(planes, symmetry) for planes in (luma, colours)), thumbnails[:, -2:]
     return np.concatenate([part.reshape(len(thumbnails), -1) for part in parts], axis=1)
 
 
 def coarse(thumbnails: np.ndarray) -> np.ndarray:
     """uint8 [K, 92] of thumbnails uint8 [K, SIZE]: means that alike ones have within TOLERANCE."""
-    luma, colours, _ = _planes(thumbnails)
-    means = [_joined(luma, side) for side, _ in _BLOCKS] + [
-        _joined(colours, side) for side, _ in _COLOUR_BLOCKS
+    luma, colours, _ = planes(thumbnails)
+    means = [joined(luma, side) for side, _ in _BLOCKS] + [
+        joined(colours, side) for side, _ in _COLOUR_BLOCKS
     ]
     return np.concatenate([mean.reshape(len(mean), -1) for mean in means], axis=1)
 
 
 def luma_cells(thumbnails: np.ndarray, side: int) -> np.ndarray:
     """uint8 [K, side * side]: luma in fewer cells, a divisor of 64 along a side."""
-    return _joined(_planes(thumbnails)[0], side).reshape(len(thumbnails), -1)
+    return joined(planes(thumbnails)[0], side).reshape(len(thumbnails), -1)
 
 
 def coarsely_alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -106,17 +101,17 @@ def alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _alike(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    (luma, colours, shorter), (other_luma, other_colours, other_shorter) = _planes(one), _planes(other)
-    kind = np.searchsorted(_SHORTER, np.minimum(shorter, other_shorter), side="right") - 1
+    (luma, colours, shorter), (other_luma, other_colours, other_shorter) = planes(one), planes(other)
+    kind = kinds(shorter, other_shorter)
     found = np.ones(len(one), bool)
     for number in np.unique(kind).tolist():
-        cells, share = _CELLS[number], _SHARES[number]
+        cells, share = CELLS[number], SHARES[number]
         rows = np.flatnonzero(kind == number)
         of_colour = cells * COLOUR_SIDE // SIDE
-        colour = _joined(colours[rows], of_colour), _joined(other_colours[rows], of_colour)
-        found[rows] = _agree(*colour, _COLOUR_LEVELS, _COLOUR_SHARE).all(axis=1)
+        colour = joined(colours[rows], of_colour), joined(other_colours[rows], of_colour)
+        found[rows] = _agree(*colour, COLOUR_LEVELS, COLOUR_SHARE).all(axis=1)
         rows = rows[found[rows]]
-        found[rows] = _agree(_joined(luma[rows], cells), _joined(other_luma[rows], cells), _LEVELS, share)
+        found[rows] = _agree(joined(luma[rows], cells), joined(other_luma[rows], cells), LEVELS, share)
     return found
 
 
@@ -126,10 +121,15 @@ def _agree(one: np.ndarray, other: np.ndarray, levels: int, share: float) -> np.
     most = apart.max(axis=(-2, -1))
     found = most <= levels
     unsure = ~found & (most <= levels + int(share * 255))
-    near_by = np.maximum(_range(one[unsure]), _range(other[unsure]))
+    near_by = np.maximum(span(one[unsure]), span(other[unsure]))
     limit = np.uint8(levels) + (share * np.arange(256)).astype(np.uint8)
     found[unsure] = (apart[unsure] <= limit[near_by]).all(axis=(-2, -1))
     return found
+
+
+def kinds(shorter: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """int64 [P]: which of CELLS and SHARES are for pictures of such shorter sides."""
+    return np.searchsorted(_SHORTER, np.minimum(shorter, other), side="right") - 1
 
 
 def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -137,26 +137,26 @@ def _apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.maximum(one, other) - np.minimum(one, other)
 
 
-def _planes(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def planes(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Luma uint8 [K, 64, 64], colours uint8 [K, 2, 16, 16], the shorter side uint16 [K]."""
     luma = thumbnails[:, :_LUMA].reshape(-1, SIDE, SIDE)
     colours = thumbnails[:, _LUMA : _LUMA + _COLOURS].reshape(-1, 2, COLOUR_SIDE, COLOUR_SIDE)
     return luma, colours, np.ascontiguousarray(thumbnails[:, -2:]).view("<u2")[:, 0]
 
 
-def _joined(planes: np.ndarray, side: int) -> np.ndarray:
+def joined(cells: np.ndarray, side: int) -> np.ndarray:
     """uint8 [..., side, side]: means of blocks of the last two axes, rounded."""
-    block = planes.shape[-1] // side
+    block = cells.shape[-1] // side
     if block == 1:
-        return planes
-    blocks = planes.reshape(*planes.shape[:-2], side, block, side, block)
+        return cells
+    blocks = cells.reshape(*cells.shape[:-2], side, block, side, block)
     sums = blocks.sum(axis=-1, dtype=np.uint32).sum(axis=-2)
     return ((sums + block * block // 2) // (block * block)).astype(np.uint8)
 
 
-def _range(planes: np.ndarray) -> np.ndarray:
+def span(cells: np.ndarray) -> np.ndarray:
     """The greatest less the least value of each cell's three by three surroundings, of the last two axes."""
-    padded = np.pad(planes, [(0, 0)] * (planes.ndim - 2) + [(1, 1), (1, 1)], mode="edge")
+    padded = np.pad(cells, [(0, 0)] * (cells.ndim - 2) + [(1, 1), (1, 1)], mode="edge")
     high = np.maximum(np.maximum(padded[..., :-2, :], padded[..., 1:-1, :]), padded[..., 2:, :])
     low = np.minimum(np.minimum(padded[..., :-2, :], padded[..., 1:-1, :]), padded[..., 2:, :])
     high = np.maximum(np.maximum(high[..., :-2], high[..., 1:-1]), high[..., 2:])

@@ -40,8 +40,8 @@ class Looks:
         stills = [frame[name].fill_null(0) for name in STILL]
         columns = [np.where(clip, b.to_numpy(), a.to_numpy()) for a, b in zip(own, stills, strict=True)]
         self.hashes = np.stack(columns, axis=1).astype(np.uint64)[self.media]
-        uniformity, text_like, chart_like, margin = (frame[name].fill_null(0).to_numpy() for name in LOW)
-        low: np.ndarray = low_information(uniformity, text_like, chart_like, margin)
+        uniformity, drawn, margin = (frame[name].fill_null(0).to_numpy() for name in LOW)
+        low: np.ndarray = low_information(uniformity, drawn, margin)
         self.low = np.where(clip, (margins < MARGIN).all(axis=1), low)[self.media]
         self.errors: dict[int, str] = {}
         for name in (c for c in frame.columns if c.startswith(ERROR)):

@@ -14,12 +14,13 @@ import polars as pl
 
 from infinity_mm.media.phash import SYMMETRIES
 from infinity_mm.media.thumbnail import MARGIN, SIZE, low_information
+from infinity_mm.media.tone import tonal
 from infinity_mm.near_pictures import Looks
 from pipelines.dedup.population import Population
 from pipelines.measure import Files
 from pipelines.measures.medium_look import STILLS
 
-LOW = ("uniformity", "text_like", "chart_like", "phash_margin")
+LOW = ("luma_uniformity", "luma_drawn", "phash_margin")
 LOOKS = ("phash", *LOW, "thumbnail")
 CLIPS = tuple(f"clip_phash{of}_{i}" for of in ("", "_margin") for i in range(1, STILLS + 1))
 TURNED = tuple(f"phash_{name}" for name in SYMMETRIES)
@@ -42,6 +43,7 @@ class Looked(NamedTuple):
             low=looks.low[rows],
             thumbnail=looks.thumbnail[rows],
             symmetries=None if looks.symmetries is None else looks.symmetries[rows],
+            tonal=looks.tonal[rows],
         )
 
     def units(self, same: np.ndarray) -> np.ndarray:
@@ -66,8 +68,8 @@ def looks_of(
     first = np.full(len(frame), -1, np.int64)  # look of each medium that has one
     first[pictures] = np.arange(len(pictures))
     first[clips] = len(pictures) + STILLS * np.arange(len(clips))
-    uniformity, text_like, chart_like, margin = (_numbers(frame[name])[pictures] for name in LOW)
-    low: np.ndarray = low_information(uniformity, text_like, chart_like, margin)
+    uniformity, drawn, margin = (_numbers(frame[name])[pictures] for name in LOW)
+    low: np.ndarray = low_information(uniformity, drawn, margin)
     stills = np.stack([_hashes(frame[name])[clips] for name in CLIPS[:STILLS]], axis=1).ravel()
     empty = np.stack([_numbers(frame[name])[clips] < MARGIN for name in CLIPS[STILLS:]], axis=1).ravel()
     symmetries = None
@@ -90,6 +92,7 @@ def looks_of(
             np.concatenate([thumbnail[pictures], np.full(len(stills), -1)]),
             np.memmap(file, np.uint8, "r", shape=(count, SIZE)) if count else np.empty((0, SIZE), np.uint8),
             symmetries,
+            np.concatenate([tonal(drawn, margin), np.zeros(len(stills), bool)]),
         )
         yield Looked(looks, np.concatenate([pictures, np.repeat(clips, STILLS)]), *lists)
 

@@ -1,4 +1,4 @@
-"""What tells pictures and clips that are equal or look alike, besides the perceptual hash of photometry."""
+"""What tells pictures and clips that are equal or look alike."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,30 +8,38 @@ import pyarrow as pa
 from infinity_mm.media.phash import SYMMETRIES, phash, symmetric_bits
 from infinity_mm.media.pixels import pixel_digest
 from infinity_mm.media.thumbnail import WIDER, low_information, thumbnail
+from infinity_mm.media.tone import is_pale
 from infinity_mm.sidecars import Family, Measure
 from pipelines.measures.medium_look import STILLS, MediumLook
 
-HASH = pa.uint64()
+HASH_TYPE = pa.uint64()
 PICTURES = ("pillow", "simplejpeg", "numpy")
+GRAY, CLIP = "gray decode", "clip decode"
+
+
+def hashed(look: MediumLook) -> Sequence[Any]:
+    """The measures of HASH; not applicable to clips. Raises MediaError and Unavailable."""
+    if look.is_video:
+        return (None,) * len(HASH.measures)
+    return look.luma()[1:]
 
 
 def symmetric_hashes(look: MediumLook) -> Sequence[Any]:
     """The measures of SYMMETRIC; not applicable to clips. Raises MediaError and Unavailable."""
     if look.is_video:
         return (None,) * len(SYMMETRIES)
-    return symmetric_bits(look.working().luma)
+    return symmetric_bits(look.luma().working)
 
 
 def second_test(look: MediumLook) -> Sequence[Any]:
-    """The measure of THUMBNAIL; not applicable to clips and where the hash is far from being too little."""
+    """The measure of THUMBNAIL; not applicable to clips and where the hash is far from being too little,
+    that of a brighter copy too."""
     if look.is_video:
         return (None,)
-    found, picture = look.photometry(), look.picture()
-    low = low_information(
-        found.uniformity, found.text_like, found.chart_like, found.phash_margin, wider=WIDER
-    )
-    if not low:
+    working, _, margin, uniformity, drawn = look.luma()
+    if not low_information(uniformity, drawn, margin, wider=WIDER) and not is_pale(working):
         return (None,)
+    picture = look.picture()
     return (thumbnail(look.working(), min(picture.width, picture.height)),)
 
 
@@ -57,22 +65,40 @@ def _opening(measure: Callable[[MediumLook], Sequence[Any]]) -> Callable[..., An
     return opened
 
 
-SYMMETRIC = Family(
-    "symmetries",
+HASH = Family(
+    "hash",
     "media",
     1,
     {
-        f"phash_{name}": Measure(HASH, "64 bits", f"perceptual hash of the picture {name.replace('_', ' ')}")
+        "phash": Measure(HASH_TYPE, "64 bits", "perceptual hash, bits as in imagehash", "Zauner 2010"),
+        "phash_margin": Measure(
+            pa.float32(), "levels", "how far the hash's bits are from flipping; near 0 it means nothing"
+        ),
+        "luma_uniformity": Measure(pa.float32(), "share", "pixels of one gray, within 8 levels"),
+        "luma_drawn": Measure(pa.float32(), "share", "area that looks drawn or printed, text or not"),
+    },
+    _opening(hashed),
+    PICTURES,
+    GRAY,
+)
+SYMMETRIC = Family(
+    "symmetries",
+    "media",
+    2,
+    {
+        f"phash_{name}": Measure(
+            HASH_TYPE, "64 bits", f"perceptual hash of the picture {name.replace('_', ' ')}"
+        )
         for name in SYMMETRIES
     },
     _opening(symmetric_hashes),
     PICTURES,
-    "decode",
+    GRAY,
 )
 THUMBNAIL = Family(
     "thumbnail",
     "media",
-    1,
+    2,
     {
         "thumbnail": Measure(
             pa.binary(),
@@ -82,7 +108,7 @@ THUMBNAIL = Family(
     },
     _opening(second_test),
     PICTURES,
-    "decode",
+    GRAY,
 )
 _PARTS = range(1, STILLS + 1)
 CLIP_HASH = Family(
@@ -90,7 +116,7 @@ CLIP_HASH = Family(
     "media",
     1,
     {
-        f"clip_phash_{i}": Measure(HASH, "64 bits", f"perceptual hash amid part {i} of {STILLS}")
+        f"clip_phash_{i}": Measure(HASH_TYPE, "64 bits", f"perceptual hash amid part {i} of {STILLS}")
         for i in _PARTS
     }
     | {
@@ -102,7 +128,7 @@ CLIP_HASH = Family(
     | {"clip_duration": Measure(pa.float32(), "seconds", "as the container says")},
     _opening(clip_hashes),
     ("av", "numpy"),
-    "decode",
+    CLIP,
 )
 PIXELS = Family(
     "pixel_digest",

@@ -30,10 +30,6 @@ SEEN = {
     "uniformity": Measure(F32, "share", "pixels of one tone, within 8 levels of each channel; 1 if blank"),
     "text_like": Measure(F32, "share", "area that looks like lines of text"),
     "chart_like": Measure(F32, "share", "area that looks drawn or printed, text aside"),
-    "phash": Measure(pa.uint64(), "64 bits", "perceptual hash, bits as in imagehash", "Zauner 2010"),
-    "phash_margin": Measure(
-        F32, "levels", "how far the hash's bits are from flipping; near 0 it means nothing"
-    ),
 }
 
 
@@ -54,7 +50,7 @@ def open_photometry(settings: dict[str, Any]) -> Callable[[MediumLook], Sequence
 PHOTOMETRY = Family(
     "photometry",
     "media",
-    1,
+    2,
     STORED | SEEN,
     open_photometry,
     ("pillow", "simplejpeg", "numpy"),

@@ -12,7 +12,7 @@ from pipelines.measures.arrived import GIVEN_PHASH, LOSS, TAGS, arrived
 from pipelines.measures.conversation import CONVERSATION
 from pipelines.measures.header import HEADER
 from pipelines.measures.language import LANGUAGE
-from pipelines.measures.look_alike import CLIP_HASH, PIXELS, SYMMETRIC, THUMBNAIL
+from pipelines.measures.look_alike import CLIP, CLIP_HASH, GRAY, HASH, PIXELS, SYMMETRIC, THUMBNAIL
 from pipelines.measures.photometry import PHOTOMETRY
 from pipelines.measures.structure import STRUCTURE
 from pipelines.measures.text import TEXT
@@ -33,6 +33,7 @@ FAMILIES: dict[str, Family] = {
         HEADER,
         VALIDITY,
         PHOTOMETRY,
+        HASH,
         SYMMETRIC,
         THUMBNAIL,
         CLIP_HASH,
@@ -69,6 +70,8 @@ DERIVED: dict[str, Derived] = {
         ("media_kind", "media_format"),
     ),
 }
+# What a family costs that decodes, and the costs of those that are then measured with it for next to nothing.
+DECODES = {"decode": ("decode", CLIP), GRAY: (GRAY,), CLIP: (CLIP,), PIXELS.cost: ()}
 # Shares a decode, but is measured only where it is asked for: it takes half as long as all the rest.
 APART = (SYMMETRIC.name,)
 # What `imm measure` measures where nothing is named: all but APART and what needs a model or a full decode.

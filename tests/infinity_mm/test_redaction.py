@@ -106,9 +106,9 @@ def test_a_measure_of_a_withdrawn_medium_goes(kept: Manifest) -> None:
     gc(kept.store)
     [name] = kept.store.names("sidecars/photometry")
     rows = {row["media_id"]: row for row in read_table(kept.store, name).to_pylist()}
-    assert rows[medium]["phash"] is None
+    assert rows[medium]["brightness"] is None
     assert rows[medium]["error"].startswith("withdrawn: ")
-    assert all(row["phash"] is not None for identity, row in rows.items() if identity != medium)
+    assert all(row["brightness"] is not None for identity, row in rows.items() if identity != medium)
 
 
 def test_an_error_and_a_worked_out_limit_quote_no_more_either(tmp_path: Path) -> None:

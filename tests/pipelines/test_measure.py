@@ -57,22 +57,23 @@ def test_names_are_unique_and_described() -> None:
     assert set(SEEN) == set(Photometry._fields)
 
 
-def test_a_medium_is_read_and_decoded_once(
+def test_a_medium_is_decoded_once_in_colour_and_once_in_gray(
     ingest: Ingest, plain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = ingest(plain)
-    seen: Counter[bytes] = Counter()
+    seen: Counter[tuple[bytes, int]] = Counter()
     decode = pipelines.measures.medium_look.decode_image
 
     def counting(data: bytes, **options: Any) -> Any:
-        seen[data] += 1
+        seen[data, options["channels"]] += 1
         return decode(data, **options)
 
     monkeypatch.setattr(pipelines.measures.medium_look, "decode_image", counting)
     filtered(manifest)  # reads validity alone
     filtered(manifest, out="y", where=["brightness > 0", "sharpness > 1"])
+    assert {channels for _, channels in seen} == {4}
     measured(manifest)
-    assert len(seen) == 20
+    assert len(seen) == 2 * 20 and {channels for _, channels in seen} == {1, 4}
     assert set(seen.values()) == {1}
 
 

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from infinity_mm.media.decode import decode_image
+from infinity_mm.media.luma_look import luma_look
 from infinity_mm.media.phash import SYMMETRIES, turned
-from infinity_mm.media.photometry import MIN_SIDE, photometry, working
+from infinity_mm.media.photometry import MIN_SIDE, working
 from infinity_mm.media.thumbnail import (
     SIZE,
     TOLERANCE,
@@ -44,8 +45,8 @@ def same(one: bytes, other: bytes) -> bool:
 
 
 def is_low(data: bytes, wider: float = 1) -> bool:
-    found = photometry(decode_image(data, min_side=MIN_SIDE, channels=4).pixels)
-    measures = found.uniformity, found.text_like, found.chart_like, found.phash_margin
+    found = luma_look(decode_image(data, min_side=MIN_SIDE, channels=1).pixels[:, :, 0])
+    measures = found.luma_uniformity, found.luma_drawn, found.phash_margin
     return bool(low_information(*measures, wider=wider))
 
 

@@ -149,7 +149,7 @@ def test_by_picture_and_question_by_either(world: World) -> None:
     assert world.dropped(raw, bench, by="text") == [0, 2]
     made = world.clean(raw, bench, by="text")
     assert ledger(made)[0]["value"] == "1" and ledger(made)[0]["limit"] == "0.8"
-    assert "photometry" not in {s["family"] for s in made.document["sidecars"]}, "no picture is looked at"
+    assert not {"photometry", "hash"} & {s["family"] for s in made.document["sidecars"]}, "no picture is seen"
 
 
 def test_a_short_or_common_question_counts_with_its_answer(world: World) -> None:

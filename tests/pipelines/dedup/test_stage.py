@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 from inputs import jpeg, ledger, picture, reasons, record, samples, saved
-from PIL import Image
+from PIL import Image, ImageEnhance
 from pydantic import ValidationError
 
 from infinity_mm.manifest import Manifest
@@ -20,6 +20,7 @@ from infinity_mm.store import Store
 from infinity_mm.trace import trace
 from infinity_mm.verify import verify
 from infinity_mm.withdraw import forget
+from pipelines.dedup import looking
 from pipelines.dedup.config import DedupConfig
 from pipelines.dedup.stage import run
 
@@ -128,6 +129,27 @@ def test_pictures_of_one_colour_are_told_apart(dataset: Dataset, ingest: Ingest)
     assert reasons(deduped(raw, "perceptual", keep=["first"])) == {"data.json:4": "perceptual"}
     made = deduped(raw, "exact", exact_key="phash", keep=["first"])
     assert reasons(made) == {"data.json:4": "exact"}, "equal hashes alone would make them one"
+
+
+def test_a_copy_in_another_tone_is_found_though_its_sky_is_blown(
+    dataset: Dataset, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {}
+    for i in (0, 1, 3):
+        image = np.array(picture(i, (320, 240)).convert("RGB"))
+        image[:130] = image[:130] // 8 + 210  # a pale sky
+        scene = Image.fromarray(image)
+        files[f"{i}.png"] = saved(scene)
+        files[f"{i}-bright.jpg"] = saved(ImageEnhance.Brightness(scene).enhance(1.3), "JPEG")
+        files[f"{i}-gray.png"] = saved(scene.convert("L"))
+    raw = ingest(dataset([record(name) for name in files], files))
+    found = reasons(deduped(raw, "perceptual", keep=["first"]))
+    assert found == {f"data.json:{i}": "perceptual" for i in (1, 2, 4, 5, 7, 8)}
+    monkeypatch.setattr(looking, "tonal", lambda drawn, margin: np.zeros(len(drawn), bool))
+    found = reasons(deduped(raw, "perceptual", keep=["first"]))
+    assert found == {f"data.json:{i}": "perceptual" for i in (2, 5, 8)}, (
+        "the bright ones are of low information"
+    )
 
 
 def test_mirrored_and_turned_only_where_asked(dataset: Dataset, ingest: Ingest) -> None:

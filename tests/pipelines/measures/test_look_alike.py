@@ -12,17 +12,18 @@ import pytest
 from inputs import jpeg
 from PIL import Image
 
-from infinity_mm.media.decode import DEFAULT_MAX_PIXELS, MediaError
+from infinity_mm.media.decode import DEFAULT_MAX_PIXELS, Decoded, MediaError, decode_image
 from infinity_mm.media.phash import SYMMETRIES
+from infinity_mm.media.probe import probe
 from infinity_mm.media.thumbnail import MARGIN, SIZE
 from infinity_mm.sidecars import Family, table_of
 from pipelines.measures import medium_look
-from pipelines.measures.look_alike import CLIP_HASH, PIXELS, SYMMETRIC, THUMBNAIL
+from pipelines.measures.look_alike import CLIP_HASH, HASH, PIXELS, SYMMETRIC, THUMBNAIL
 from pipelines.measures.medium_look import STILLS, MediumLook
 from pipelines.measures.photometry import PHOTOMETRY
 from pipelines.measures.validity import VALIDITY
 
-DECODING = (SYMMETRIC, THUMBNAIL, CLIP_HASH)
+DECODING = (HASH, SYMMETRIC, THUMBNAIL, CLIP_HASH)
 
 
 def values(family: Family, look: MediumLook) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def values(family: Family, look: MediumLook) -> dict[str, Any]:
 
 
 def look_at(data: bytes, kind: str = "image") -> MediumLook:
-    return MediumLook({"kind": kind}, lambda: data, DEFAULT_MAX_PIXELS)
+    return MediumLook({"kind": kind, "format": probe(data).format}, lambda: data, DEFAULT_MAX_PIXELS)
 
 
 def moving(seed: int, seconds: float, rate: int, size: tuple[int, int], codec: str = "mpeg4") -> bytes:
@@ -76,9 +77,15 @@ def test_what_each_applies_to() -> None:
     clip = look_at(moving(1, 0.5, 10, (64, 48)), "video")
     white = look_at(encoded(Image.new("L", (200, 150), 255)))
     assert values(THUMBNAIL, photograph) == {"thumbnail": None} == values(THUMBNAIL, clip)
+    pale = Image.fromarray(np.random.default_rng(0).integers(150, 256, (9, 12, 3), np.uint8))
+    pale_one = look_at(encoded(pale.resize((200, 150), Image.Resampling.BICUBIC)))
+    assert (
+        len(values(THUMBNAIL, pale_one)["thumbnail"]) == SIZE
+    )  # of a copy that is blown the hash says little
     assert len(values(THUMBNAIL, white)["thumbnail"]) == SIZE
     assert len(set(values(SYMMETRIC, photograph).values())) == len(SYMMETRIES)
-    for family, other in ((SYMMETRIC, clip), (CLIP_HASH, photograph), (PIXELS, clip)):
+    assert all(value is not None for value in values(HASH, photograph).values())
+    for family, other in ((HASH, clip), (SYMMETRIC, clip), (CLIP_HASH, photograph), (PIXELS, clip)):
         assert set(values(family, other).values()) == {None}
     assert len(values(PIXELS, photograph)["pixel_digest"]) == 16
     assert all(value is not None for value in values(CLIP_HASH, clip).values())
@@ -87,18 +94,18 @@ def test_what_each_applies_to() -> None:
         table_of(family, [(bytes(16), *family.open({})(look), None) for look in looks])
 
 
-def encoded(image: Image.Image) -> bytes:
+def encoded(image: Image.Image, form: str = "PNG") -> bytes:
     out = io.BytesIO()
-    image.save(out, "PNG")
+    image.save(out, form)
     return out.getvalue()
 
 
-@pytest.mark.parametrize("name", [*SYMMETRIC.measures])
+@pytest.mark.parametrize("name", [*SYMMETRIC.measures, "phash"])
 def test_hashes_fit_their_type(name: str) -> None:
-    assert SYMMETRIC.measures[name].type == pa.uint64()
+    assert (SYMMETRIC.measures | HASH.measures)[name].type == pa.uint64()
 
 
-def test_one_decode_serves_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_decode_of_each_kind_serves_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def counted(name: str) -> None:
@@ -110,16 +117,33 @@ def test_one_decode_serves_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(medium_look, name, counting)
 
-    for name in ("decode_image", "measured", "watch", "working"):
+    for name in ("decode_image", "luma_look", "measured", "watch", "working"):
         counted(name)
     every: Sequence[Family] = (VALIDITY, PHOTOMETRY, *DECODING)
     for look in (look_at(jpeg(1)), look_at(moving(1, 0.5, 10, (64, 48)), "video")):
         for family in every:
             family.open({})(look)
-    assert sorted(calls) == ["decode_image", "measured", "watch", "working"]
+    assert sorted(calls) == ["decode_image", "decode_image", "luma_look", "measured", "watch", "working"]
 
 
-@pytest.mark.parametrize("family", [SYMMETRIC, THUMBNAIL, PIXELS], ids=lambda family: family.name)
+def test_a_photograph_is_hashed_from_a_gray_decode_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def decode(*args: Any, **options: Any) -> Decoded:
+        asked.append(options["channels"])
+        return decode_image(*args, **options)
+
+    monkeypatch.setattr(medium_look, "decode_image", decode)
+    scene = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8))
+    photograph = scene.resize((200, 150), Image.Resampling.BICUBIC)
+    for form in ("JPEG", "PNG"):
+        look = look_at(encoded(photograph, form))
+        for family in (HASH, SYMMETRIC, THUMBNAIL):
+            family.open({})(look)
+    assert asked == [1, 4]  # in colour where gray is no faster: it then serves all the others too
+
+
+@pytest.mark.parametrize("family", [HASH, SYMMETRIC, THUMBNAIL, PIXELS], ids=lambda family: family.name)
 def test_a_damaged_picture_fails(family: Family) -> None:
     with pytest.raises(MediaError):
         family.open({})(look_at(jpeg(1)[:200]))
