@@ -112,7 +112,7 @@ def compare(pictures: Pictures, rounds: int, peers: str | None) -> None:
         store = scratch / f"store-{number}"
         for step, timed in ours(pictures, store):
             times[step].append(timed)
-        found["imm"] = what_we_found(pictures, store)
+        found |= {f"imm-{radius}": what_we_found(pictures, store, radius) for radius in (8, 10)}
         for name in ("imagededup-8", "imagededup-10", "data-juicer") if peers else ():
             timed, said = theirs(str(peers), name, pictures.folder)
             times[name].append(timed)
@@ -203,15 +203,15 @@ def theirs(python: str, name: str, given: Path, parameters: str = "{}") -> tuple
     return Timed(said["seconds"], process.cpu, said["imports"]), said
 
 
-def what_we_found(pictures: Pictures, folder: Path) -> Found:
-    """What the stage kept, and the pairs that its method takes for near."""
+def what_we_found(pictures: Pictures, folder: Path, radius: int) -> Found:
+    """What the stage kept at the default radius, and the pairs that its method takes for near at this one."""
     names: defaultdict[bytes, list[str]] = defaultdict(list)
     for name in sorted(pictures.group):
         names[hashlib.sha256((pictures.folder / name).read_bytes()).digest()[:16]].append(name)
     store = Store.open(str(folder))
     manifest = Manifest.open(store, "raw")
     kept = Population(Manifest.open(store, "kept"))
-    config = DedupConfig(store=str(folder), manifest="raw", out="pairs", by=["perceptual"])
+    config = DedupConfig(store=str(folder), manifest="raw", out="pairs", by=["perceptual"], radius=radius)
     wanted = [*measures_of_media(config), *measures_of_samples(config)]
     files, _ = measure(store, manifest, settings_of(config, wanted), workers=1)
     population = Population(manifest)
