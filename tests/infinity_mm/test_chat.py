@@ -272,7 +272,7 @@ def test_no_piece_gets_the_space_of_a_first_one() -> None:
     value["pre_tokenizer"] = {
         "type": "Sequence",
         "pretokenizers": [
-            {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+            {"type": "Metaspace", "replacement": "Ġ", "prepend_scheme": "first", "split": False}
         ],
     }
     chat = chat_of(Tokenizer.from_str(json.dumps(value)), "chatml")
