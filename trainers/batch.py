@@ -5,7 +5,7 @@ other; it is what a model takes and a micro-batch of the loop. Loss is had at su
 target is a token, and `target_at` the position before it, whose hidden state tells it.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,4 +38,7 @@ class Pack(NamedTuple):
 
     def to(self, device: torch.device | str) -> "Pack":
         """The same, its tensors there."""
-        return Pack(*(x.to(device, non_blocking=True) if torch.is_tensor(x) else x for x in self))
+        there: dict[str, Any] = {
+            name: x.to(device, non_blocking=True) for name, x in self._asdict().items() if torch.is_tensor(x)
+        }
+        return self._replace(**there)
