@@ -128,7 +128,7 @@ def start(folder: Path, world: World, *, steps: int, dropout: float = 0.0, **mor
             label="toy",
             progress=Progress(quiet=True),
         ),
-        about={"world": world.size},
+        about={"world": world.size, "segments": [{"from": 0}]},
         settings=settings,
         schedule=Schedule(warmup=0.1),
         saving=Saving(every=more.get("every", 4)),

@@ -52,7 +52,7 @@ class Run:
     world: World
     checkpoints: Checkpoints
     monitor: Monitor
-    about: dict[str, Any]  # what every checkpoint says beside step and cursor
+    about: dict[str, Any]  # what every checkpoint says beside step and cursor; its last segment is open
     settings: Optimizer
     schedule: Schedule
     saving: Saving
@@ -121,8 +121,15 @@ def backward(
 
 def save(run: Run) -> None:
     """Begin to write a checkpoint of where the run is."""
-    finished = run.step >= run.steps
-    state = {**run.about, "step": run.step, "cursor": run.cursor, "steps": run.steps, "finished": finished}
+    *former, last = run.about["segments"]
+    state = {
+        **run.about,
+        "step": run.step,
+        "steps": run.steps,
+        "cursor": run.cursor,
+        "finished": run.step >= run.steps,
+        "segments": [*former, {**last, "to": run.cursor}],
+    }
     run.checkpoints.save(run.model, run.optimizer, state)
     run.monitor.event("checkpoint", run.step)
 
