@@ -20,9 +20,12 @@ from trainers.llava.model import Llava
 from trainers.llava.parts import HALF, transformers
 from trainers.llava.projector import Linear, Mlp
 
-WEIGHTS = "model.safetensors"
-SHARD = 5 << 30  # bytes of a file of weights; larger models are several
 WRAPPED = ("siglip_vision_model", "clip_vision_model")  # towers with a `vision_model` in the hub's folders
+NOT_OF_A_PART = (
+    *("dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures", "return_dict"),
+    *("id2label", "label2id", "problem_type", "output_hidden_states", "output_attentions"),
+    *("chunk_size_feed_forward", "is_encoder_decoder"),
+)
 ARCHITECTURE = "LlavaOnevisionForConditionalGeneration"
 
 
@@ -38,17 +41,27 @@ class Exported(NamedTuple):
     geometry: Geometry
 
 
-def weights(model: Llava) -> dict[str, torch.Tensor]:
-    """The model's weights under the hub's names; tied ones twice, as two tensors."""
-    found = {"image_newline": model.image_newline.detach()}
-    inside = "vision_model." if model.vision_tower.config.model_type in WRAPPED else ""
-    for name, value in model.vision_tower.state_dict().items():
-        found[f"vision_tower.{inside}{name.removeprefix(inside)}"] = value
+def weights(model: Llava, state: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    """The model's weights under the hub's names. `state`: its whole `state_dict` where it is sharded."""
+    state = model.state_dict() if state is None else state
+    inside = _inside(model)
+    found = {}
+    for name, value in state.items():
+        part, _, rest = name.partition(".")
+        if part == "vision_tower":
+            found[f"vision_tower.{inside}{rest.removeprefix(inside)}"] = value
+        elif part != "multi_modal_projector":
+            found[name] = value
+    part = "multi_modal_projector."
+    own = {name.removeprefix(part): value for name, value in state.items() if name.startswith(part)}
     projector = model.multi_modal_projector
     assert isinstance(projector, Mlp | Linear)
-    found |= {f"multi_modal_projector.{name}": value for name, value in projector.hub_weights().items()}
-    found |= {f"language_model.{name}": value for name, value in model.language_model.state_dict().items()}
-    return {name: value.detach().cpu().contiguous() for name, value in found.items()}
+    return found | {part + name: value for name, value in projector.hub_weights(own).items()}
+
+
+def _inside(model: Llava) -> str:
+    """What the hub's names have behind `vision_tower.` that the model's may lack."""
+    return "vision_model." if model.vision_tower.config.model_type in WRAPPED else ""
 
 
 def configuration(
@@ -58,9 +71,7 @@ def configuration(
     text = _portable(model.language_model.config.to_dict())
     vision = _portable(model.vision_tower.config.to_dict())
     geometry = model.geometry
-    projector = model.multi_modal_projector
     pinpoints = geometry.pinpoints or ((geometry.side, geometry.side),)
-    kept = "torch_dtype", "dtype"
     return {
         "architectures": [ARCHITECTURE],
         "model_type": "llava_onevision",
@@ -70,10 +81,10 @@ def configuration(
         "vision_aspect_ratio": f"anyres_max_{geometry.limit}",
         "vision_feature_layer": -1,
         "vision_feature_select_strategy": "default" if model.leading else "full",
-        "projector_hidden_act": projector.activation,
+        "projector_hidden_act": model.multi_modal_projector.activation,
         "multimodal_projector_bias": True,
         "tie_word_embeddings": bool(model.language_model.config.tie_word_embeddings),
-        **dict.fromkeys(kept, str(dtype).removeprefix("torch.")),
+        **dict.fromkeys(("torch_dtype", "dtype"), str(dtype).removeprefix("torch.")),
         "text_config": text,
         "vision_config": vision,
     }
@@ -81,8 +92,7 @@ def configuration(
 
 def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
     """A part's configuration as version 4 of transformers knows it too."""
-    dropped = ("dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures")
-    found = {name: value for name, value in config.items() if name not in dropped}
+    found = {name: value for name, value in config.items() if name not in NOT_OF_A_PART}
     rotary = dict(found.get("rope_parameters") or {})
     if "rope_theta" in rotary:
         found["rope_theta"] = rotary["rope_theta"]
@@ -127,7 +137,7 @@ def load(model: Llava, folder: Path) -> None:
     found: dict[str, torch.Tensor] = {}
     for file in files:
         found |= load_file(file)
-    inside = "vision_model." if model.vision_tower.config.model_type in WRAPPED else ""
+    inside = _inside(model)
     names = {f"vision_tower.{inside}{n.removeprefix(inside)}": n for n in model.vision_tower.state_dict()}
     renamed = {
         f"vision_tower.{names[name]}" if name in names else name: value for name, value in found.items()

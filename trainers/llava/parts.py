@@ -89,7 +89,7 @@ def look(config: Any) -> Seen:
     from transformers import AutoModel
 
     side, patch = config.image_size, config.patch_size
-    with torch.device("meta"):
+    with torch.device("meta"), torch.enable_grad():
         tower = AutoModel.from_config(config, attn_implementation="sdpa")
         hidden = tower(pixel_values=torch.empty(1, 3, side, side), output_hidden_states=True).hidden_states
         hidden[-1].sum().backward()

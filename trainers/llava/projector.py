@@ -4,7 +4,7 @@ A projector's parameters are named as in transformers' LlavaOnevision, which kno
 activation between them; one that has less tells how it is written as such (`hub_weights`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -25,9 +25,9 @@ class Mlp(nn.Module):
         projected: torch.Tensor = self.linear_2(self.act(self.linear_1(features)))
         return projected
 
-    def hub_weights(self) -> dict[str, torch.Tensor]:
-        """Its weights under the hub's names."""
-        return dict(self.state_dict())
+    def hub_weights(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Weights under the hub's names, from those of its `state_dict`."""
+        return dict(state)
 
 
 class Linear(nn.Module):
@@ -43,12 +43,11 @@ class Linear(nn.Module):
         projected: torch.Tensor = self.linear_1(features)
         return projected
 
-    def hub_weights(self) -> dict[str, torch.Tensor]:
-        """Its weights under the hub's names, with an identity as the second layer."""
-        weight = self.linear_1.weight
-        identity = torch.eye(len(weight), dtype=weight.dtype)
-        zero = torch.zeros(len(weight), dtype=weight.dtype)
-        return {**self.state_dict(), "linear_2.weight": identity, "linear_2.bias": zero}
+    def hub_weights(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Weights under the hub's names, from those of its `state_dict`: an identity is the second layer."""
+        bias = state["linear_1.bias"]
+        identity = torch.eye(len(bias), dtype=bias.dtype, device=bias.device)
+        return {**state, "linear_2.weight": identity, "linear_2.bias": torch.zeros_like(bias)}
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}

@@ -6,7 +6,8 @@ one becomes a clip's. Others are given the tokens they lack, behind their own.
 
 from typing import Any, NamedTuple
 
-from infinity_mm.chat import TEMPLATES, Chat, chat_of
+from infinity_mm.chat import Chat, chat_of
+from infinity_mm.chat_template import TEMPLATES
 from infinity_mm.models.tokenizer import FILE, IM_END, PAD
 from trainers.llava.parts import folder_of, transformers
 

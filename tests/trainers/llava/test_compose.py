@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from trainers_llava_tiny import LANGUAGE, TOWER, Piece, composition, pack
+from tiny_llava import LANGUAGE, TOWER, Piece, composition, pack
 
 from infinity_mm.image_tokens import Visual
 from infinity_mm.schema import Part, Turn
