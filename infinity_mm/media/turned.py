@@ -66,7 +66,8 @@ def _png(head: bytes) -> int:
 
 
 def _webp(head: bytes) -> int:
-    if head[12:16] != b"VP8X" or not head[20] & 8:
+    flags = head[20]
+    if head[12:16] != b"VP8X" or not flags & 8:
         return 1
     i = 12
     while True:
