@@ -138,20 +138,21 @@ class Checkpoints:
             leaving = path.rename(path.with_name(f"{LEAVING}{path.name}"))
             shutil.rmtree(leaving)
 
-    def newest(self) -> tuple[Found | None, dict[str, str]]:
-        """The newest sound checkpoint, and the reason for each newer one that is not, by path."""
-        refused: dict[str, str] = {}
-        for path in reversed(paths(self.folder)):
-            try:
-                return Found(path, check(path)), refused
-            except CheckpointError as error:
-                refused[str(path)] = str(error)
-        return None, refused
-
 
 def paths(folder: Path) -> list[Path]:
     """The finished checkpoints in a folder, by rising step."""
     return sorted(folder.glob("step-*"))
+
+
+def newest(folder: Path) -> tuple[Found | None, dict[Path, str]]:
+    """The newest sound checkpoint in a folder, and the reason for each newer one that is not."""
+    refused: dict[Path, str] = {}
+    for path in reversed(paths(folder)):
+        try:
+            return Found(path, check(path)), refused
+        except CheckpointError as error:
+            refused[path] = str(error)
+    return None, refused
 
 
 def check(path: Path) -> dict[str, Any]:

@@ -86,8 +86,12 @@ def _checkpoint(told: Mapping[str, Any]) -> str:
         f"saw {identity} " + ", ".join(f"{times}× in {stage}" for stage, times in stages.items())
         for identity, stages in told["saw"].items()
     ]
+    parts += [
+        f"perhaps saw {identity} in {', '.join(stages)}: it lies within a group of steps that has it"
+        for identity, stages in told.get("perhaps", {}).items()
+    ]
     parts += [f"left {identity} out: {why}" for identity, why in told.get("left_out", {}).items()]
-    parts += [f"manifest {file[:12]}… is not in this store" for file in told.get("unknown", ())]
+    parts += [f"not all of manifests {files} is in this store" for files in told.get("unknown", ())]
     return f"checkpoint {told['checkpoint']}: {'; '.join(parts) or 'did not see it'}"
 
 

@@ -2,8 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -166,7 +164,7 @@ def test_a_sample_is_found_at_each_of_its_positions(epoch: int) -> None:
         Selected(np.array([0, 2]), np.array([0.5, 3.0])),
     ]
     shards = [ShardEntry("", "", 0, 9, one) for one in selected]
-    order = Order(cast(Manifest, SimpleNamespace(shards=shards)), 7, epoch)
+    order = Order(shards, 7, epoch)
     places = list(order)
     for shard in range(2):
         for row in range(9):

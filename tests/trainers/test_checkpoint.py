@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from toy_training import ALONE, Toy, start, work
 
-from trainers.checkpoint import COMPLETE, STATE, CheckpointError, Checkpoints, check, paths, restore, weights
+from trainers.checkpoint import COMPLETE, STATE, CheckpointError, check, newest, paths, restore, weights
 from trainers.loop import train
 
 
@@ -86,10 +86,10 @@ def test_a_damaged_one_is_refused_and_the_one_before_used(
 ) -> None:
     folder = trained(tmp_path, steps=4, every=2)
     spoil(folder / "step-00000004")
-    found, refused = Checkpoints(folder, 2, ALONE).newest()
+    found, refused = newest(folder)
     assert found is not None and found.about["step"] == 2
-    assert list(refused) == [str(folder / "step-00000004")]
-    assert reason in refused[str(folder / "step-00000004")]
+    assert list(refused) == [folder / "step-00000004"]
+    assert reason in refused[folder / "step-00000004"]
 
 
 def test_a_full_disk_stops_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

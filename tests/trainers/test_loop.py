@@ -11,7 +11,7 @@ import pytest
 import torch
 from toy_training import ALONE, Toy, ToyStep, start, work
 
-from trainers.checkpoint import restore, weights
+from trainers.checkpoint import newest, restore, weights
 from trainers.config import Optimizer, Schedule
 from trainers.loop import NotFinite, Run, train
 from trainers.monitor import read_record
@@ -27,7 +27,7 @@ def everything(cursor: int = 0, until: int = STEPS) -> Iterator[ToyStep]:
 def resumed(folder: Path, **more: Any) -> Run:
     """A run of a new process, from the newest checkpoint on."""
     run = start(folder, ALONE, steps=STEPS, dropout=0.2, **more)
-    found, refused = run.checkpoints.newest()
+    found, refused = newest(run.checkpoints.folder)
     assert found is not None and not refused
     torch.manual_seed(99)  # the state that a new process has
     restore(found.path, run.model, run.optimizer, ALONE, 1)

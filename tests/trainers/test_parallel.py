@@ -1,40 +1,18 @@
 """One gradient, however a step is cut and whoever takes it: packs, micro-batches, ranks, DDP and FSDP."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ranks import SCRIPT, on_ranks
 from toy_training import ALONE, Toy, document, pack, work
 
 from trainers.config import Compute
 from trainers.loop import backward
 from trainers.parallel import blocks, distribute
 
-SCRIPT = Path(__file__).with_name("gloo_ranks.py")
-ROOT = Path(__file__).parents[2]
 Found = tuple[dict[str, torch.Tensor], torch.Tensor]  # gradients, sums of losses
-
-
-def torchrun(ranks: int, *args: object) -> None:
-    """Run the script on so many gloo ranks."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={ranks}",
-        SCRIPT,
-    ]
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    env = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [str(a) for a in (*command, *args)], env=env, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def gradients(packs: list[Any]) -> Found:
@@ -79,7 +57,8 @@ def test_cutting_a_step_changes_nothing(whole: Found) -> None:
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    torchrun(2, "gradients", folder)  # three packs: the second rank takes an empty one
+    done = on_ranks(2, SCRIPT, "gradients", folder)  # three packs: the second rank takes an empty one
+    assert done.returncode == 0, done.stderr
     return folder
 
 

@@ -5,17 +5,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from infinity_mm.cli import main
 from infinity_mm.manifest import Manifest
 from infinity_mm.store import Store
+from trainers.mixture import Mixture
 from trainers.seen import seen
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Manifests of 10 and of 6 texts, and a mixture: those 10 at 1.5, of the 6 the four others."""
+    """Manifests of 10 and of 6 texts, of which 4 are in both."""
     folder = tmp_path_factory.mktemp("store")
     for name, first, last in (("a", 0, 10), ("b", 6, 12)):
         talks = [
@@ -26,7 +28,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         assert (
             main(["ingest", str(folder / f"{name}.json"), "--store", str(folder / "s"), "--out", name]) == 0
         )
-    assert main(["mix", "a=1.5", "b", "--store", str(folder / "s"), "--out", "both"]) == 0
     return Store.open(folder / "s")
 
 
@@ -38,53 +39,88 @@ def write(folder: Path, stage: str, step: int, segments: list[dict[str, Any]]) -
     (path / "complete.json").write_text(json.dumps(complete))
 
 
-def counted(store: Store, name: str, seed: int, start: int, end: int) -> Counter[bytes]:
-    """The ids from one position to another, epoch after epoch."""
-    manifest = Manifest.open(store, name)
-    ids = [manifest.table(n).column("sample_id").to_pylist() for n in range(len(manifest.shards))]
-    every = [ids[s][r] for epoch in range(9) for s, r in manifest.order(seed, epoch)]
+def segment(
+    store: Store, stage: str, data: dict[str, float], seed: int, start: int, end: int
+) -> dict[str, Any]:
+    mixture = Mixture.open(store, data)
+    samples = sum(len(mixture.order(seed, epoch)) for epoch in range(9))
+    return {
+        "stage": stage,
+        "data": {m.file: w for m, w in zip(mixture.manifests, mixture.weights, strict=True)},
+        "digest": mixture.digest,
+        "seed": seed,
+        "epochs": 9,
+        "group": 4,
+        "samples": samples,
+        "from": start,
+        "to": end,
+    }
+
+
+def counted(store: Store, data: dict[str, float], seed: int, start: int, end: int) -> Counter[str]:
+    """The ids (hex) from one position to another, epoch after epoch."""
+    mixture = Mixture.open(store, data)
+    every = [
+        identity.hex()
+        for epoch in range(9)
+        for identity in mixture.ids(np.array(list(mixture.order(seed, epoch)), np.int64))
+    ]
     return Counter(every[start:end])
 
 
+ALONE, BOTH = {"a": 1.0}, {"a": 1.5, "b": 1.0}
+
+
+def every_id(store: Store) -> list[bytes]:
+    return sorted(
+        {i for n in ("a", "b") for i in Manifest.open(store, n).table(0).column("sample_id").to_pylist()}
+    )
+
+
 def test_every_sample_is_told_as_often_as_it_came(store: Store, tmp_path: Path) -> None:
-    files = {name: Manifest.open(store, name).file for name in ("a", "both")}
-    first = {"stage": "one", "manifest": files["a"], "seed": 3, "from": 0}
-    second = {"stage": "two", "manifest": files["both"], "seed": 4, "from": 0}
-    changed = {"stage": "two", "manifest": files["a"], "seed": 4, "from": 33, "to": 37}
-    write(tmp_path, "one", 3, [{**first, "to": 7}])
-    write(tmp_path, "two", 9, [{**first, "to": 13}, {**second, "to": 33}, changed])
-    manifest = Manifest.open(store, "both")
-    ids = [
-        one for n in range(len(manifest.shards)) for one in manifest.table(n).column("sample_id").to_pylist()
-    ]
+    first = segment(store, "one", ALONE, 3, 0, 8)
+    write(tmp_path, "one", 3, [first])
+    second = [segment(store, "two", BOTH, 4, 0, 32), segment(store, "two", ALONE, 4, 32, 90)]
+    write(tmp_path, "two", 9, [{**first, "to": 12}, *second])
+    ids = every_id(store)
     one, two = seen(store, [tmp_path], ids)
     assert (one["stage"], one["step"], two["stage"], two["step"]) == ("one", 3, "two", 9)
-    want = counted(store, "a", 3, 0, 7)
-    assert one["saw"] == {i.hex(): {"one": n} for i, n in want.items()}
-    assert len(one["saw"]) == 7 < len(ids)
-    in_one, in_two = counted(store, "a", 3, 0, 13), counted(store, "both", 4, 0, 33)
-    in_two += counted(store, "a", 4, 33, 37)
-    for i in ids:
+    assert one["saw"] == {i: {"one": n} for i, n in counted(store, ALONE, 3, 0, 8).items()}
+    assert len(one["saw"]) == 8 < len(ids) == 12
+    in_one = counted(store, ALONE, 3, 0, 12)
+    in_two = counted(store, BOTH, 4, 0, 32) + counted(store, ALONE, 4, 32, 90)  # the last step is short
+    for i in (identity.hex() for identity in ids):
         told = {"one": in_one[i], "two": in_two[i]}
-        assert two["saw"].get(i.hex(), {}) == {stage: n for stage, n in told.items() if n}
+        assert two["saw"].get(i, {}) == {stage: n for stage, n in told.items() if n}
+    assert "perhaps" not in one and "perhaps" not in two
+
+
+def test_within_a_group_it_is_told_that_it_may_be(store: Store, tmp_path: Path) -> None:
+    write(tmp_path, "one", 3, [segment(store, "one", ALONE, 3, 0, 6)])
+    (told,) = seen(store, [tmp_path], every_id(store))
+    assert told["saw"] == {i: {"one": n} for i, n in counted(store, ALONE, 3, 0, 4).items()}
+    assert told["perhaps"] == {i: {"one": n} for i, n in counted(store, ALONE, 3, 4, 8).items()}
 
 
 def test_what_was_left_out_and_what_is_not_known_is_told(store: Store, tmp_path: Path) -> None:
-    manifest = Manifest.open(store, "a")
-    identity = manifest.table(0).column("sample_id")[0].as_py()
-    segment = {"stage": "one", "manifest": manifest.file, "seed": 0, "from": 0, "to": 10}
-    write(tmp_path, "one", 2, [segment, {**segment, "manifest": "0" * 64 + "-" + "1" * 16}])
+    identity = every_id(store)[0]
+    known = segment(store, "one", ALONE, 0, 0, 10)
+    gone = {**known, "data": {"0" * 64 + "-" + "1" * 16: 1.0}, "digest": "0"}
+    write(tmp_path, "one", 2, [known, gone])
     row = {"step": 1, "sample_id": identity.hex(), "reason": "undecodable"}
-    (tmp_path / "one" / "skipped.rank0.jsonl").write_text(json.dumps(row) + "\n")
+    again = [row, row, {**row, "step": 3}]  # step 1 was taken again after a kill, step 3 comes later
+    (tmp_path / "one" / "skipped.rank0.jsonl").write_text("".join(json.dumps(r) + "\n" for r in again))
     (told,) = seen(store, [tmp_path], [identity])
     assert told["left_out"] == {identity.hex(): "undecodable"}
+    assert told["saw"] == {}
+    (tmp_path / "one" / "skipped.rank0.jsonl").write_text(json.dumps({**row, "step": 3}) + "\n")
+    assert seen(store, [tmp_path], [identity])[0]["saw"] == {identity.hex(): {"one": 1}}
     assert told["unknown"] == ["0" * 64 + "-" + "1" * 16]
 
 
 def test_trace_tells_it(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    manifest = Manifest.open(store, "a")
-    identity = manifest.table(0).column("sample_id")[0].as_py().hex()
-    write(tmp_path, "one", 2, [{"stage": "one", "manifest": manifest.file, "seed": 0, "from": 0, "to": 20}])
+    identity = Manifest.open(store, "a").table(0).column("sample_id")[0].as_py().hex()
+    write(tmp_path, "one", 2, [segment(store, "one", ALONE, 0, 0, 20)])
     broken = tmp_path / "one" / "checkpoints" / "step-00000009"
     broken.mkdir()
     assert main(["trace", identity, "--store", store.url, "--runs", str(tmp_path)]) == 0

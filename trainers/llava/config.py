@@ -21,7 +21,6 @@ from infinity_mm.yaml_file import load
 from trainers.config import Compute, Optimizer, Saving, Schedule, build, not_negative, positive, setting
 
 SHIPPED = Path(__file__).parent
-OUTSIDE_STAGE = ("saving", "workers", "tokens_per_second")  # nothing of these changes what is learned
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +50,7 @@ class Stage:
         1, limit=positive
     )  # a picture is cut in up to grid×grid tiles beside its base tile; 1: in none
     most_tiles: int = setting(9, limit=positive)  # tiles a picture's features are shrunk to: anyres_max_N
+    frames: int = setting(32, limit=positive)  # of a clip at most
     batch: int = setting(limit=positive)  # samples a step
     epochs: int = setting(1, limit=positive)
     length: int = setting(limit=positive)  # tokens a pack holds at most
@@ -88,6 +88,7 @@ class Recipe:
     compute: Compute = field(default_factory=Compute)
     saving: Saving = field(default_factory=Saving)
     workers: int = setting(2, limit=not_negative)  # processes that decode, a rank
+    export_dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"  # of the weights as exported
     tokens_per_second: float | None = setting(None, limit=positive)  # stated rate, for the plan's hours
 
     def __post_init__(self) -> None:
