@@ -8,6 +8,7 @@ and batch.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from infinity_mm.schema import Turn
 from trainers.attention import NAME
 from trainers.batch import Document
-from trainers.llava.compose import Composition
+from trainers.llava.compose import Composition, exported
 from trainers.llava.documents import Encoding, Medium, frames_of, join, lay_out
 from trainers.llava.model import Llava
 from trainers.llava.tiles import tiles
@@ -135,6 +136,17 @@ class Answerer:
             embedded_BTD = language.model.embed_tokens(next_B)[:, None]
             mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1)
             positions_BT = positions_BT[:, -1:] + 1
+
+
+def open_answerer(folder: Path, device: str | None = None) -> Answerer:
+    """An exported folder, ready to be asked: float32 on a CPU, bfloat16 on a GPU. Raises ValueError."""
+    there = torch.cuda.is_available()
+    device = device or ("cuda" if there else "cpu")
+    if device != "cpu" and not there:
+        raise ValueError(f"device {device!r}: torch {torch.__version__} sees no GPU here; give cpu")
+    composition = exported(folder)
+    model = composition.build(torch.float32 if device == "cpu" else torch.bfloat16)
+    return Answerer(model.to(device), composition)
 
 
 def choose(logits_BV: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
