@@ -31,6 +31,7 @@ class EvalConfig(BaseModel):
     batch: int = Field(64, ge=1, description="Questions asked at once.")
     max_tokens: int = Field(64, ge=1, description="Tokens of an answer at most.")
     answers: Path | None = Field(None, description="File to write each answer to, as JSON lines.")
+    card: bool = Field(False, description="Write the scores into the model's card.")
     device: str | None = Field(None, description="cpu, cuda or cuda:N [default: a GPU where there is one].")
 
 
@@ -38,6 +39,7 @@ def run(config: EvalConfig, progress: Progress) -> dict[str, Any]:
     """Ask and score. Raises ValueError for a model or manifest that can't be used."""
     from infinity_mm.manifest import Manifest
     from infinity_mm.store import Store
+    from trainers.llava.card import with_scores
     from trainers.llava.evaluate import Asking, evaluate, items
     from trainers.llava.generate import open_answerer
 
@@ -51,11 +53,17 @@ def run(config: EvalConfig, progress: Progress) -> dict[str, Any]:
     if config.answers is not None:
         lines = [json.dumps(outcome.row(), ensure_ascii=False) + "\n" for outcome in outcomes]
         config.answers.write_text("".join(lines), encoding="utf-8")
-    return {"model": str(config.model), "manifest": manifest.file, "digest": manifest.digest, **result}
+    result = {"model": str(config.model), "manifest": manifest.file, "digest": manifest.digest, **result}
+    if config.card:
+        file = config.model / "README.md"
+        file.write_text(with_scores(file.read_text(encoding="utf-8"), result), encoding="utf-8")
+    return result
 
 
 def show(result: Mapping[str, Any]) -> str:
     """A table: a line a type of question; the value's share, or the normalised, beside those of controls."""
+    from trainers.llava.scores import right
+
     controls = list(result["controls"])
     width = max(len("all questions"), *map(len, result["types"]))
     header = f"{'type':<{width}}  {'questions':>9}  {'exact':>6}  {'normal.':>7}  {'value':>6}"
@@ -67,17 +75,10 @@ def show(result: Mapping[str, Any]) -> str:
         for control in controls:
             blind = result["controls"][control]
             blind = blind if row is result else blind["types"].get(name)
-            line += f"  {_share(_right(blind)):>13}"
+            line += f"  {_share(right(blind)):>13}"
         lines.append(line)
     failed = len(result["failed"])
     return "\n".join([*lines, *([f"{failed:,} questions could not be asked"] if failed else [])])
-
-
-def _right(row: Mapping[str, Any] | None) -> float | None:
-    if row is None:
-        return None
-    share: float | None = row["normalised"] if row["value"] is None else row["value"]
-    return share
 
 
 def _share(value: float | None) -> str:

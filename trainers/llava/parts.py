@@ -25,6 +25,7 @@ class Part(NamedTuple):
 
     config: Any
     folder: Path | None
+    named: str = ""  # as it was asked for, where it is not a configuration
 
 
 class Seen(NamedTuple):
@@ -40,7 +41,7 @@ def tower_part(named: Named, feature_layer: int = -1) -> Part:
     `feature_layer` counts hidden states as transformers does: -1 is the last layer's output, -2 the one
     before. Raises ValueError.
     """
-    config, folder = _found("vision tower", named)
+    config, folder, name = _found("vision tower", named)
     config = getattr(config, "vision_config", config)
     layers = getattr(config, "num_hidden_layers", None)
     if layers is None or getattr(config, "image_size", None) is None:
@@ -53,17 +54,17 @@ def tower_part(named: Named, feature_layer: int = -1) -> Part:
     config.num_hidden_layers = kept
     if config.model_type.startswith("siglip"):
         config.vision_use_head = False
-    return Part(config, folder)
+    return Part(config, folder, name)
 
 
 def language_part(named: Named) -> Part:
     """A causal language model. Raises ValueError."""
-    config, folder = _found("language model", named)
+    part = _found("language model", named)
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ValueError(f"language model {named!r}: a {config.model_type} is no causal language model")
-    return Part(config, folder)
+    if type(part.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ValueError(f"language model {named!r}: a {part.config.model_type} is no causal language model")
+    return part
 
 
 def load_tower(part: Part, dtype: torch.dtype) -> Any:
@@ -148,7 +149,7 @@ def _found(kind: str, named: Named) -> Part:
     if isinstance(named, str):
         folder = folder_of(kind, named)
         try:
-            return Part(AutoConfig.from_pretrained(folder, local_files_only=True), folder)
+            return Part(AutoConfig.from_pretrained(folder, local_files_only=True), folder, named)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"{kind} {named}: transformers can't read it: {_line(error)}") from None
     values = dict(named)
