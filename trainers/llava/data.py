@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from infinity_mm.media.decode import decode_image
@@ -109,6 +110,8 @@ class Data:
                 yield from share(step, rank, world)
 
         first = self.plan.number(cursor)
+        if first == self.plan.steps:
+            return
         loaded = iter(self._loader(units()))
         for pack in loaded:
             step = planned.popleft()
@@ -134,6 +137,7 @@ class Data:
             multiprocessing_context="spawn" if self.workers else None,
             worker_init_fn=_apart if self.workers else None,
             pin_memory=self.pin,
+            generator=torch.Generator(),  # its workers' seed is not to be drawn from the training's generator
         )
 
 
