@@ -11,7 +11,6 @@ leave rounding. Under torchrun every rank runs this.
 """
 
 import contextlib
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,8 +21,10 @@ from torch import nn
 
 from infinity_mm.manifest import software
 from infinity_mm.progress import Progress
+from infinity_mm.store import Store
 from trainers.checkpoint import Checkpoints, Found, restore
 from trainers.flops import peak
+from trainers.llava.card import card
 from trainers.llava.compose import Composition
 from trainers.llava.config import Recipe, Stage
 from trainers.llava.cost import pack_cost
@@ -156,8 +157,9 @@ def export_stage(
     if ranks.first:
         folder = Path(recipe.out) / stage.name / EXPORT
         dtype = getattr(torch, recipe.export_dtype)
-        card = f"# {Path(recipe.out).name}\n\n" + json.dumps(about, indent=1)
-        export(inner_llava(model), composition, folder, card=card, state=state, dtype=dtype, replace=True)
+        bare, out = inner_llava(model), Path(recipe.out)
+        text = card(out.resolve().name, out, about, Store.open(recipe.store), bare, composition)
+        export(bare, composition, folder, card=text, state=state, dtype=dtype, replace=True)
     ranks.wait()
 
 

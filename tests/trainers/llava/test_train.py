@@ -111,6 +111,8 @@ def test_transformers_loads_it_and_its_first_stage_is_where_the_second_began(tra
         folder = trained.folder / "whole" / stage / "export"
         _, report = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
         assert not report["missing_keys"] and not report["unexpected_keys"]
+    text = (trained.folder / "whole" / "tune" / "export" / "README.md").read_text()
+    assert "# whole" in text and "| scenes | CC0 |" in text and "| align | 24 | 3 |" in text
     segments = read_about(paths(trained.folder / "whole" / "tune" / "checkpoints")[-1])["segments"]
     assert [(s["stage"], s["from"], s["to"], s["names"]) for s in segments] == [
         ("align", 0, 24, ["scenes"]),
@@ -184,7 +186,9 @@ def test_a_plan_tells_what_it_will_take(trained: Place, capsys: pytest.CaptureFi
             assert stage[name] == sum(line[name] for line in lines)  # to the token
         saved = paths(trained.folder / "whole" / stage["stage"] / "checkpoints")[-1]
         written = sum(file.stat().st_size for file in saved.iterdir())
-        assert stage["checkpoint_bytes"] <= written < stage["checkpoint_bytes"] + 200_000
+        assert (
+            stage["checkpoint_bytes"] <= written < stage["checkpoint_bytes"] + 1_000_000
+        )  # DCP's own of each tensor
         assert 0 < stage["memory"][0] < stage["memory"][1]
         assert stage["hours"] * 3600 * stage["tokens_per_second"] == pytest.approx(stage["tokens"])
     assert main(["train", "llava", "--config", config, "--plan", "--stage", "tune"]) == 0
@@ -204,7 +208,7 @@ def failed(capsys: pytest.CaptureFixture[str], *args: object) -> str:
 def test_a_change_is_refused_and_then_begins_a_segment(
     trained: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second = RECIPE["stages"]
+    first = RECIPE["stages"][0]
     recipe = trained.recipe("changed", stages=[{**first, "epochs": 2}])
     assert main(["train", "llava", "--config", str(recipe)]) == 0
     grown = {**first, "epochs": 3, "data": {"scenes": 2}, "optimizer": {"lr": {"*": 5e-4}}}
