@@ -4,14 +4,15 @@ What a rank gets depends on the plan alone: pack after pack in order, whatever t
 that can't be had any more (a picture gone or damaged, or of another size than its header says) is left out of
 its pack and told as a ledger row; nothing takes its place. A worker that dies is an error.
 
-Torch's DataLoader carries packs in shared memory: where that is small (a container's default of 64 MB),
-give it more (docker's `--shm-size` or `--ipc=host`). Time is that of the decode and of PIL's resize; memory
-is `ahead` packs a worker.
+Packs come through pipes, as arrays: torch's shared memory is 64 MB in many a container, and what lies in it
+is lost with the worker that made it. A thread takes them in while the step before is trained on. Time is that
+of the decode and of PIL's resize: 1,300 pictures of 64 pixels a second and core. Memory: two steps' packs,
+and `ahead` packs a worker.
 """
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -21,11 +22,13 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from infinity_mm.executor import WorkerDied
 from infinity_mm.media.decode import decode_image
 from infinity_mm.media.errors import MediaError
 from infinity_mm.media.index import Library, Unavailable, read_checked
 from infinity_mm.schema import turns_from
 from infinity_mm.store import Store
+from trainers.ahead import ahead
 from trainers.batch import Document, Pack
 from trainers.llava.documents import Encoding, Laid, Medium, frames_of, join, lay_out
 from trainers.llava.plan import Plan, PlannedStep
@@ -48,9 +51,9 @@ class Step(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A pack, and the ledger rows of what is missing from it."""
+    """What makes a pack, arrays in place of tensors, and the ledger rows of what is missing from it."""
 
-    pack: Pack
+    arrays: tuple[Any, ...]
     skipped: list[dict[str, Any]]
 
 
@@ -86,7 +89,6 @@ class Data:
     ) -> None:
         mixture = plan.mixture
         self.plan, self.workers, self.pin, self.ahead = plan, workers, pin, ahead
-        self.side = encoding.geometry.side
         self.reading = Reading(
             store=mixture.store.url,
             shards=tuple(zip([s.file for s in mixture.shards], mixture.manifest_of, strict=True)),
@@ -99,8 +101,15 @@ class Data:
         )
 
     def steps(self, cursor: int = 0, rank: int = 0, world: int = 1) -> Iterator[Step]:
-        """Every step from a cursor on, for one of `world` ranks. Raises ValueError for a cursor at which no
-        step begins, RuntimeError where a worker died."""
+        """Every step from a cursor on, for one of `world` ranks. To be closed when it is left early.
+
+        Raises ValueError for a cursor at which no step begins, WorkerDied where a worker did.
+        """
+        first = self.plan.number(cursor)
+        steps = self._read(first, rank, world)
+        return ahead(steps) if self.workers and first < self.plan.steps else steps
+
+    def _read(self, first: int, rank: int, world: int) -> Generator[Step]:
         planned: deque[PlannedStep] = deque()
 
         def units() -> Iterator[Unit]:
@@ -109,36 +118,44 @@ class Data:
                 planned.append(step)
                 yield from share(step, rank, world)
 
-        first = self.plan.number(cursor)
-        if first == self.plan.steps:
-            return
-        loaded = iter(self._loader(units()))
-        for pack in loaded:
+        loaded = self._loaded(units())
+        for first_pack in loaded:
             step = planned.popleft()
-            packs = [pack, *islice(loaded, len(share(step, rank, world)) - 1)]
+            packs = [first_pack, *islice(loaded, len(share(step, rank, world)) - 1)]
             left_out = [self.plan.why_left_out(place) for place in map(tuple, step.left_out.tolist())]
             yield Step(
-                # pinning makes lists of tuples
-                packs=tuple(one.pack._replace(visuals=tuple(one.pack.visuals)) for one in packs),
+                packs=tuple(self._pack(one.arrays) for one in packs),
                 consumed=step.consumed,
                 sample_ids=tuple(i for places in step.packs for i in self.plan.mixture.ids(places)),
                 skipped=(*(left_out if rank == 0 else ()), *(row for one in packs for row in one.skipped)),
                 supervised=step.supervised,
             )
 
-    def _loader(self, units: Iterator[Unit]) -> "DataLoader[Loaded]":
-        return DataLoader(
-            _Packs(self.reading),
-            sampler=units,
-            batch_size=None,
-            collate_fn=_as_it_is,
-            num_workers=self.workers,
-            prefetch_factor=self.ahead if self.workers else None,
-            multiprocessing_context="spawn" if self.workers else None,
-            worker_init_fn=_apart if self.workers else None,
-            pin_memory=self.pin,
-            generator=torch.Generator(),  # its workers' seed is not to be drawn from the training's generator
-        )
+    def _loaded(self, units: Iterator[Unit]) -> Iterator[Loaded]:
+        try:
+            yield from DataLoader(
+                _Packs(self.reading),
+                sampler=units,
+                batch_size=None,
+                collate_fn=_as_it_is,
+                num_workers=self.workers,
+                prefetch_factor=self.ahead if self.workers else None,
+                multiprocessing_context="spawn" if self.workers else None,
+                worker_init_fn=_apart if self.workers else None,
+                generator=torch.Generator(),  # else it would draw a seed from the training's
+            )
+        except RuntimeError as error:
+            if "exited unexpectedly" not in str(error):
+                raise
+            raise WorkerDied(
+                f"a process that reads pictures died ({error}): is there enough memory? Give fewer workers, "
+                "and go on from the last checkpoint"
+            ) from error
+
+    def _pack(self, arrays: tuple[Any, ...]) -> Pack:
+        """A pack of tensors, in pinned memory where that is asked for."""
+        tensors: list[Any] = [torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in arrays]
+        return Pack(*(x.pin_memory() if self.pin and torch.is_tensor(x) else x for x in tensors))
 
 
 def share(step: PlannedStep, rank: int, world: int) -> list[Unit]:
@@ -173,7 +190,8 @@ class _Packs(Dataset[Loaded]):
                 documents.append(document)
             if error is not None:
                 skipped.append(error)
-        return Loaded(join(documents, self.reading.encoding.geometry.side), skipped)
+        pack = join(documents, self.reading.encoding.geometry.side)
+        return Loaded(tuple(x.numpy() if torch.is_tensor(x) else x for x in pack), skipped)
 
 
 class _Reader:

@@ -16,6 +16,7 @@ import torch
 from infinity_mm.chat import Chat
 from infinity_mm.image_tokens import Geometry, Visual
 from infinity_mm.schema import Turn
+from infinity_mm.sidecars import installed
 from trainers.batch import Document, Pack
 
 VERSION = 1  # of the way samples are laid out
@@ -42,7 +43,7 @@ class Encoding:
     @property
     def key(self) -> str:
         """What lengths depend on besides the sample, as 16 hex digits."""
-        told = [VERSION, self.chat.digest, list(self.geometry), self.frames]
+        told = [VERSION, self.chat.digest, installed(["tokenizers"]), list(self.geometry), self.frames]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 

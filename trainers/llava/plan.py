@@ -2,9 +2,9 @@
 
 The samples of a stage are one stream, epoch after epoch of the mixture's seeded order. A step is `batch`
 consecutive ones of it, packed among themselves; with a `group`, that many steps' samples are packed together
-and the packs dealt to the steps, so that small batches fill their packs too. The last step may be short. A
-cursor is a count of samples consumed, of which steps are made alone: they are the same for any number of
-ranks and workers.
+and the packs dealt to the steps, so that small batches fill their packs too (where that makes fewer packs
+than steps, each step packs its own). The last step may be short. A cursor is a count of samples consumed, of
+which steps are made alone: they are the same for any number of ranks and workers.
 
 Left out, and counted as consumed: samples that can't be laid out, those withdrawn, and where asked those
 longer than a pack. Time: a step's packing, 5 to 25 ms for 512 samples. Memory: a byte a sample; lengths are

@@ -15,6 +15,7 @@ from psutil import Process
 from talks import SAMPLES, chat, files, ingested, records
 
 import trainers.llava.data as data_module
+from infinity_mm.executor import WorkerDied
 from infinity_mm.image_tokens import Geometry
 from infinity_mm.manifest import Manifest
 from infinity_mm.media.decode import decode_image
@@ -95,12 +96,14 @@ def test_a_pack_is_its_samples_laid_out_and_tiled(raw: Manifest) -> None:
 
 
 def test_workers_change_nothing(raw: Manifest) -> None:
+    random = torch.get_rng_state()
     alone = list(data(raw).steps())
     others = data(raw, workers=2).steps()
     first = next(others)
     apart = [child.pid for child in Process().children() if os.getpgid(child.pid) == child.pid]
     assert len(apart) == 2  # a signal to the process group does not reach them
     assert alike(alone, [first, *others])
+    assert torch.equal(random, torch.get_rng_state())  # or a resumed run would drop out otherwise
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])
@@ -201,10 +204,10 @@ def test_packs_are_dealt_in_turn() -> None:
 
 
 class Deadly(data_module._Packs):
-    """A worker that is killed by its third pack."""
+    """A worker that is killed by its seventh pack, which no one has asked for before the first was taken."""
 
     def __getitem__(self, unit: Any) -> Loaded:
-        if getattr(self, "count", 0) == 2:
+        if getattr(self, "count", 0) == 6:
             os.kill(os.getpid(), signal.SIGKILL)
         self.count = getattr(self, "count", 0) + 1
         return super().__getitem__(unit)
@@ -214,5 +217,5 @@ def test_a_worker_that_dies_is_an_error(raw: Manifest, monkeypatch: pytest.Monke
     monkeypatch.setattr(data_module, "_Packs", Deadly)
     steps = data(raw, workers=1, batch=1, group=1).steps()
     assert len(next(steps).packs) == 1
-    with pytest.raises(RuntimeError, match="worker"):
+    with pytest.raises(WorkerDied, match="a process that reads pictures died"):
         list(steps)
