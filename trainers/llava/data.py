@@ -153,9 +153,12 @@ class Data:
             ) from error
 
     def _pack(self, arrays: tuple[Any, ...]) -> Pack:
-        """A pack of tensors, in pinned memory where that is asked for."""
-        tensors: list[Any] = [torch.from_numpy(x) if isinstance(x, np.ndarray) else x for x in arrays]
-        return Pack(*(x.pin_memory() if self.pin and torch.is_tensor(x) else x for x in tensors))
+        fields: list[Any] = [self._tensor(x) if isinstance(x, np.ndarray) else x for x in arrays]
+        return Pack(*fields)
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory() if self.pin else tensor
 
 
 def share(step: PlannedStep, rank: int, world: int) -> list[Unit]:
