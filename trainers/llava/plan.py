@@ -83,7 +83,8 @@ class Plan:
             self._refuse_overlong()
         chosen = zip(self._fates, mixture.shards, strict=True)
         if not any((fates[shard.selected.rows] == TAKEN).any() for fates, shard in chosen):
-            reasons = ", ".join(sorted({row["reason"] for row in islice(self.left_out(), 1000)}))
+            told = {row["reason"]: row["detail"] for row in islice(self.left_out(), 1000)}
+            reasons = ", ".join(f"{reason} ({detail})" for reason, detail in sorted(told.items()))
             raise ValueError(f"no sample is left to train on: {reasons or 'the mixture is empty'}")
         self._orders = [mixture.order(batching.seed, epoch) for epoch in range(batching.epochs)]
         self._ends = np.cumsum([len(order) for order in self._orders])
