@@ -7,6 +7,8 @@ implementation to ask transformers for (`attn_implementation`); a model then tak
 and makes no mask.
 """
 
+from collections.abc import Callable
+from inspect import signature
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -15,6 +17,18 @@ import torch.nn.functional as F
 
 NAME = "packed_documents"
 HALF = (torch.float16, torch.bfloat16)
+
+
+def _find_varlen() -> Callable[..., Any] | None:
+    """Torch's kernel for documents of any lengths; None where it has none yet (before 2.11)."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn if "window_size" in signature(varlen_attn).parameters else None
+
+
+VARLEN = _find_varlen()
 
 
 class Documents(NamedTuple):
@@ -58,8 +72,8 @@ def attend(
     unknown = [name for name in ("softcap", "s_aux", "position_bias") if other.get(name) is not None]
     if unknown:
         raise ValueError(f"packed documents have no attention with {', '.join(unknown)}")
-    if query.device.type == "cuda" and query.dtype in HALF and not dropout:
-        return _varlen(query, key, value, documents, scaling, sliding_window), None
+    if VARLEN and query.device.type == "cuda" and query.dtype in HALF and not dropout:
+        return _at_once(VARLEN, query, key, value, documents, scaling, sliding_window), None
     starts = documents.starts or tuple(documents.starts_D.tolist())
     attended = []
     for start, end in pairwise(starts):
@@ -96,7 +110,8 @@ def _causal(
     )
 
 
-def _varlen(
+def _at_once(
+    varlen_attn: Callable[..., Any],
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -106,10 +121,8 @@ def _varlen(
 ) -> torch.Tensor:
     """All documents at once, [1, T, H, E]. The row's length stands in for the longest document's, which only
     the GPU knows: it bounds the work that is looked at, not the work that is done."""
-    from torch.nn.attention.varlen import varlen_attn
-
     repeat = query.shape[1] // key.shape[1]
-    attended_THE: Any = varlen_attn(
+    attended_THE: torch.Tensor = varlen_attn(
         query[0].transpose(0, 1),
         key[0].repeat_interleave(repeat, dim=0).transpose(0, 1),
         value[0].repeat_interleave(repeat, dim=0).transpose(0, 1),
@@ -120,5 +133,4 @@ def _varlen(
         scale=scaling,
         window_size=(-1 if window is None else window - 1, 0),
     )
-    attended: torch.Tensor = attended_THE[None]
-    return attended
+    return attended_THE[None]

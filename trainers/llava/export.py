@@ -3,6 +3,9 @@
 Beside what `hub_layout` says of weights and configuration there are the processor's files under the names
 that each version looks for, the tokenizer in the form that version 4 reads too, and the chat template in all
 three places it has ever been looked for in. A folder appears at once, whole, or not at all.
+
+transformers before 4.52 and vLLM count the tokens of a picture beyond a geometry's limit as if that were 9: a
+model trained with another is understood there up to its limit alone.
 """
 
 import json
