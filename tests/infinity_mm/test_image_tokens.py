@@ -50,6 +50,16 @@ def test_tokens_are_those_of_the_processor(geometry: Geometry) -> None:
     assert not wrong
 
 
+def test_the_grid_is_theirs_where_two_serve_as_well() -> None:
+    import_torchvision()
+    from transformers.image_processing_utils import select_best_resolution
+
+    for pinpoints in (((64, 128), (128, 64)), ((128, 64), (64, 128)), SMALL.pinpoints):
+        for width, height in [(50, 50), (1, 1), (1, 3000), (3000, 1), (100, 100), (128, 64)]:
+            want = select_best_resolution((height, width), list(pinpoints))
+            assert Geometry(64, 8, pinpoints).best(width, height) == want
+
+
 def test_shrinking_rounds_as_doubles_do() -> None:
     # 5 by 5 tiles: 135 * 81 / 135 is 81, but transformers' square root is a hair above 5/3
     assert SIGLIP.cut(1920, 1920)[-2:] == (80, 80)

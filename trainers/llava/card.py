@@ -85,12 +85,17 @@ def _what(model: Llava, composition: Composition) -> str:
     }
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     geometry = model.geometry
-    grids = f"grids of up to {len(geometry.pinpoints)} shapes" if geometry.pinpoints else "one tile"
+    seen = f"A picture is seen in tiles of {geometry.side}×{geometry.side} pixels"
+    if geometry.pinpoints:
+        most = max((h // geometry.side) * (w // geometry.side) for h, w in geometry.pinpoints)
+        seen += f": a base tile, and a grid of up to {most}."
+    else:
+        seen += (
+            ": one. This folder's readers show it a grid of one beside it, which it was not trained with: "
+            "it is a stage to train on from, and its answers here are not those of its training."
+        )
     rows = [[name, f"{size:,}"] for name, size in sizes.items()]
-    return (
-        _table(["part", "parameters"], [*rows, ["all", f"{sum(sizes.values()):,}"]])
-        + f"\n\nA picture is seen in tiles of {geometry.side}×{geometry.side} pixels, in {grids}."
-    )
+    return _table(["part", "parameters"], [*rows, ["all", f"{sum(sizes.values()):,}"]]) + f"\n\n{seen}"
 
 
 def _training(out: Path, stages: Sequence[str], segments: Sequence[Mapping[str, Any]]) -> str:

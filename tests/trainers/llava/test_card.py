@@ -1,6 +1,7 @@
 """A model's card, written from a run and from scores."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from inputs import jpeg, record
 from tiny_llava import composition
 
 from infinity_mm.cli import main
+from infinity_mm.image_tokens import Geometry
 from infinity_mm.store import Store
 from trainers.llava.card import SCORES, card, with_scores
 
@@ -47,7 +49,14 @@ def test_a_card_tells_stages_data_sources_and_licences(run: tuple[Path, Store, d
     assert "| align | 24 | 3 | 300 | 6 | 2.6667 | 0.03 |" in text  # loss: (4 + 3·2 + 2·3) / 6
     assert f"| align | 0 | raw | `{store.refs()['raw']}` | 2 |" in text
     assert "| mine | CC0-1.0 | not stated | not stated |" in text
+    assert "tiles of 32×32 pixels: a base tile, and a grid of up to 9." in text
     assert '"seed": 7' in text and "torch 2.x" in text and "Not measured yet" in text
+
+
+def test_a_card_says_that_one_tile_is_only_a_stage(run: tuple[Path, Store, dict[str, Any]]) -> None:
+    out, store, about = run
+    made = replace(composition(), geometry=Geometry(32, 8))
+    assert "it is a stage to train on from" in card("t", out, about, store, made.build(seed=1), made)
 
 
 def result(right: float, blind: float) -> dict[str, Any]:

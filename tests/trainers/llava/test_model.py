@@ -131,6 +131,7 @@ def test_a_pictures_gradient_reaches_every_parameter_that_is_not_idle() -> None:
     still = [name for name, p in model.trainable().items() if p.grad is None or not p.grad.any()]
     assert not still
     assert all("post_layernorm" in name for name in model.idle) and model.idle
+    assert {name for name, p in model.named_parameters() if not p.requires_grad} == model.idle
 
 
 def test_recomputing_changes_no_gradient() -> None:

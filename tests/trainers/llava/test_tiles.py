@@ -64,3 +64,5 @@ def test_frames_are_squashed_and_one_tile_is_the_base() -> None:
 def test_pictures_that_are_not_as_said_are_refused() -> None:
     with pytest.raises(ValueError, match="does not fit 1 decoded pictures of shape"):
         tiles([noise(5, 6)], Visual("single", 6, 5), GEOMETRY)
+    with pytest.raises(ValueError, match="does not fit 1 decoded pictures"):
+        tiles([noise(6, 5)], Visual("clip", 6, 5, 2), GEOMETRY)
