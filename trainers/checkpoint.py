@@ -118,12 +118,13 @@ class Checkpoints:
         try:
             done.result()
         except FAILURES as error:
-            shutil.rmtree(self.folder / f"{WRITING}step-{step:08}", ignore_errors=True)
             free = shutil.disk_usage(self.folder).free
-            short = "; make room on that disk, or lower saving.keep" if free < size or _full(error) else ""
+            shutil.rmtree(self.folder / f"{WRITING}step-{step:08}", ignore_errors=True)
+            why = _first(error)
+            if free < size or "No space left" in why or "quota" in why:
+                why = f"the disk is full ({why}): make room for {size:,} bytes, or lower saving.keep"
             raise CheckpointError(
-                f"the checkpoint of step {step} was not written to {self.folder}: {_first(error)} "
-                f"({size:,} bytes, {free:,} free{short}); those before it stand"
+                f"the checkpoint of step {step} was not written to {self.folder}: {why}; earlier ones stand"
             ) from error
 
     def _finish(self, written: Future[Any], folder: Path, about: dict[str, Any]) -> None:
@@ -253,16 +254,9 @@ def _quiet() -> Any:
         yield
 
 
-def _causes(error: BaseException) -> list[BaseException]:
-    """The errors behind one of DCP's, which gathers those of all ranks."""
-    failures = getattr(error, "failures", None)
-    return [cause for cause, _ in failures.values()] if failures else [error]
-
-
 def _first(error: BaseException) -> str:
-    lines = str(_causes(error)[0]).strip().splitlines()
+    """What went wrong, in a line: of DCP's errors, which gather those of all ranks, the first."""
+    if isinstance(error, dcp.CheckpointException):
+        error = next(cause for cause, _ in error.failures.values())
+    lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
-
-
-def _full(error: BaseException) -> bool:
-    return any("No space left" in str(cause) or "quota" in str(cause) for cause in _causes(error))

@@ -101,7 +101,7 @@ def test_a_full_disk_stops_with_what_to_do(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
-        CheckpointError, match=r"step 8 was not written .* No space left .* make room on that disk"
+        CheckpointError, match=r"step 8 was not written .*: the disk is full .*No space left.* make room"
     ):
         train(run, work(24, 48, 6))
     assert steps_of(tmp_path / "checkpoints") == [4]
