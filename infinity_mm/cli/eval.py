@@ -62,7 +62,7 @@ def run(config: EvalConfig, progress: Progress) -> dict[str, Any]:
 
 def show(result: Mapping[str, Any]) -> str:
     """A table: a line a type of question; the value's share, or the normalised, beside those of controls."""
-    from trainers.llava.scores import right
+    from trainers.llava.card import right
 
     controls = list(result["controls"])
     width = max(len("all questions"), *map(len, result["types"]))

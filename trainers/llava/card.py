@@ -15,7 +15,6 @@ from infinity_mm.manifest import Manifest, ManifestError
 from infinity_mm.store import Store
 from trainers.llava.compose import Composition
 from trainers.llava.model import Llava
-from trainers.llava.scores import right
 from trainers.monitor import RECORD, read_record
 
 LAST = 100  # steps whose loss is told as the loss at the end
@@ -170,6 +169,14 @@ def _scores(result: Mapping[str, Any]) -> str:
     if lost:
         told.append(f"\n\nNo better than blind on: {'; '.join(lost)}.")
     return " ".join(told).replace(" \n", "\n")
+
+
+def right(row: Mapping[str, Any] | None) -> float | None:
+    """The share of right answers: by value where it is read, else normalised."""
+    if row is None:
+        return None
+    share: float | None = row["normalised"] if row["value"] is None else row["value"]
+    return share
 
 
 def _is_as_blind(row: Mapping[str, Any], blind: Sequence[float | None]) -> bool:

@@ -73,13 +73,5 @@ def tally(judged: Iterable[Judged]) -> dict[str, Any]:
     }
 
 
-def right(row: Mapping[str, Any] | None) -> float | None:
-    """The share of right answers: by value where it is read, else normalised."""
-    if row is None:
-        return None
-    share: float | None = row["normalised"] if row["value"] is None else row["value"]
-    return share
-
-
 def _share(judged: list[bool]) -> float | None:
     return round(sum(judged) / len(judged), 4) if judged else None
