@@ -76,7 +76,7 @@ def _found(folder: Path, chosen: Path | None) -> Found | None:
         found, refused = newest(folder)
         for path, reason in refused.items():
             print(f"checkpoint refused: {reason}; the one before is used", file=sys.stderr)
-            path.rename(path.with_name(f"refused-{path.name}"))
+            _aside(path, "refused")
         return found
     chosen = chosen.resolve()
     if chosen.parent != folder.resolve():
@@ -85,8 +85,14 @@ def _found(folder: Path, chosen: Path | None) -> Found | None:
     for path in paths(folder):
         if path.name > chosen.name:
             print(f"set aside: {path} is newer than the checkpoint that was chosen", file=sys.stderr)
-            path.rename(path.with_name(f"aside-{path.name}"))
+            _aside(path, "aside")
     return found
+
+
+def _aside(path: Path, why: str) -> None:
+    """Give a checkpoint a name that is looked for no more."""
+    names = (path.with_name(f"{why}-{path.name}{more}") for more in ("", *(f".{n}" for n in range(1, 1000))))
+    path.rename(next(name for name in names if not name.exists()))
 
 
 def begin(

@@ -1,6 +1,7 @@
 """`imm train llava` from manifests to a folder that transformers loads; interrupted, changed, damaged."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from safetensors.torch import load_file
 from signalled import signalled
 
 from infinity_mm.cli import main
+from infinity_mm.manifest import Manifest
+from infinity_mm.store import Store
 from trainers.checkpoint import paths, read_about
 from trainers.monitor import Monitor, read_record
 
@@ -245,6 +248,27 @@ def test_a_damaged_checkpoint_is_set_aside(trained: Place, capsys: pytest.Captur
     assert (newest.with_name(f"refused-{newest.name}")).is_dir()
     assert [path.name for path in paths(folder / "checkpoints")] == ["step-00000002", "step-00000003"]
     assert all(torch.equal(value, want[n]) for n, value in trained.weights("damaged", "align").items())
+
+
+def test_what_is_withdrawn_is_left_out_and_told(
+    trained: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The manifest's digest stands, so that the run goes on; the sample has no place in a pack."""
+    shutil.copytree(trained.folder / "store", tmp_path / "store")
+    store = str(tmp_path / "store")
+    manifest = Manifest.open(Store.open(store), "scenes")
+    identity = manifest.table(0).column("sample_id")[0].as_py().hex()
+    assert main(["forget", identity, "--store", store, "--why", "asked to"]) == 0
+    recipe = trained.recipe("less", stages=RECIPE["stages"][:1])
+    given = ["--store", store, "--out", str(tmp_path / "less")]
+    assert main(["train", "llava", "--config", str(recipe), *given]) == 0
+    (row,) = (tmp_path / "less" / "align" / "skipped.rank0.jsonl").read_text().splitlines()
+    assert json.loads(row)["sample_id"] == identity and json.loads(row)["reason"] == "withdrawn"
+    lines = read_record(tmp_path / "less" / "align" / "record.jsonl")
+    assert sum(line["documents"] for line in lines) == 23 and sum(line["skipped"] for line in lines) == 1
+    assert lines[-1]["cursor"] == 24
+    assert main(["trace", identity, "--store", store, "--runs", str(tmp_path / "less")]) == 0
+    assert f"step-00000003: left {identity} out: withdrawn" in capsys.readouterr().out
 
 
 def test_an_earlier_checkpoint_can_be_chosen(trained: Place) -> None:
