@@ -61,7 +61,7 @@ def test_numbers_that_are_none_are_told() -> None:
 
 def test_a_reader_takes_what_led_to_where_the_run_is(tmp_path: Path) -> None:
     lines = [
-        *({"step": s, "try": 1} for s in (1, 2, 3)),
+        *({"step": s, "try": 1} for s in (1, 2, 3, 4)),
         {"event": "checkpoint", "step": 2},
         {"event": "resume", "step": 2},
         {"step": 3, "try": 2},

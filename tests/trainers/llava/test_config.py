@@ -17,7 +17,10 @@ MINIMAL: dict[str, Any] = {
         "train": ["*"],
         "optimizer": {"lr": {"*": 1e-3}, "clip": 2},
     },
-    "stages": [{"name": "a", "data": {"one": 1}}, {"name": "b", "data": {"two": 0.5}, "batch": 4}],
+    "stages": [
+        {"name": "a", "data": {"one": 1}},
+        {"name": "b", "data": {"two": 0.5}, "batch": 4, "optimizer": {"lr": {"*": 1e-4}}},
+    ],
 }
 
 
@@ -62,6 +65,8 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
 def test_stages_take_what_each_says() -> None:
     made = recipe(MINIMAL)
     assert [stage.batch for stage in made.stages] == [8, 4]
+    assert [stage.optimizer.clip for stage in made.stages] == [2, 2]  # beside a rate of its own
+    assert [stage.optimizer.lr["*"] for stage in made.stages] == [1e-3, 1e-4]
     assert made.stage("b").data == {"two": 0.5}
 
 
