@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from infinity_mm.columns import id_rows
 from infinity_mm.media.index import Library, check_file
-from infinity_mm.order import mix, permute
+from infinity_mm.order import mix, permute, unpermute
 from infinity_mm.sidecars import installed
 from infinity_mm.store import NAME, Store, digest_of
 from infinity_mm.tombstones import Withdrawn, read_tombstones
@@ -348,7 +348,7 @@ class Manifest:
 
     def order(self, seed: int, epoch: int = 0) -> "Order":
         """The seeded training order of one epoch."""
-        return Order(self, seed, epoch)
+        return Order(self.shards, seed, epoch)
 
     def reference(self) -> dict[str, Any]:
         """What a command prints about the manifest it made."""
@@ -368,11 +368,11 @@ class Order:
     Memory: 8 bytes a sample where weights differ from 1, else nothing.
     """
 
-    def __init__(self, manifest: Manifest, seed: int, epoch: int) -> None:
+    def __init__(self, shards: Sequence[ShardEntry], seed: int, epoch: int) -> None:
         self._seed = (seed * 1_000_003 + epoch) & 0x7FFFFFFFFFFFFFFF
-        self._shards = [s.selected.rows for s in manifest.shards]
+        self._shards = [s.selected.rows for s in shards]
         self._starts = np.cumsum([0] + [len(r) for r in self._shards])
-        weights = [s.selected.weights for s in manifest.shards]
+        weights = [s.selected.weights for s in shards]
         self._ends: np.ndarray | None = None
         if any((w != 1).any() for w in weights):
             flat = np.concatenate(weights)
@@ -395,6 +395,18 @@ class Order:
             of = shard == number
             rows[of] = self._shards[number][index[of] - self._starts[number]]
         return np.stack([shard, rows], axis=1)
+
+    def positions(self, shard: int, row: int) -> np.ndarray:
+        """The positions of a sample, by its place, rising; int64. None where the manifest lacks it."""
+        within = int(np.searchsorted(self._shards[shard], row))
+        if within == len(self._shards[shard]) or self._shards[shard][within] != row:
+            return np.empty(0, np.int64)
+        index = int(self._starts[shard]) + within
+        if self._ends is None:
+            copies = np.array([index])
+        else:
+            copies = np.arange(self._ends[index - 1] if index else 0, self._ends[index])
+        return np.sort(unpermute(copies, self._length, self._seed))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         for start in range(0, self._length, ORDER_BLOCK):

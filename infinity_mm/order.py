@@ -21,17 +21,29 @@ def mix(values: np.ndarray, key: int) -> np.ndarray:
 
 def permute(indices: np.ndarray, n: int, seed: int) -> np.ndarray:
     """The images of `indices` (each in 0..n-1) under the seeded permutation of range(n); int64."""
+    return _walk(indices, n, seed, back=False)
+
+
+def unpermute(images: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """The indices whose images under `permute` these are; int64."""
+    return _walk(images, n, seed, back=True)
+
+
+def _walk(values: np.ndarray, n: int, seed: int, back: bool) -> np.ndarray:
+    """Through the network, forth or back, as often as it takes each value to be below n again."""
     if n <= 1:
-        return np.zeros(len(indices), np.int64)
+        return np.zeros(len(values), np.int64)
     half = np.uint64(((n - 1).bit_length() + 1) // 2)
     mask = np.uint64((1 << int(half)) - 1)
-    out = np.asarray(indices).astype(np.uint64)
+    out = np.asarray(values).astype(np.uint64)
     todo = np.arange(len(out))
     while len(todo):
-        values = out[todo]
-        left, right = values >> half, values & mask
-        for i in range(ROUNDS):
-            left, right = right, left ^ (mix(right, (seed << 3) + i) & mask)
+        left, right = out[todo] >> half, out[todo] & mask
+        for i in reversed(range(ROUNDS)) if back else range(ROUNDS):
+            if back:
+                left, right = right ^ (mix(left, (seed << 3) + i) & mask), left
+            else:
+                left, right = right, left ^ (mix(right, (seed << 3) + i) & mask)
         out[todo] = (left << half) | right
         todo = todo[out[todo] >= n]
     return out.astype(np.int64)

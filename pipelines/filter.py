@@ -25,7 +25,7 @@ from pipelines.measures.alignment import MODEL
 from pipelines.measures.registry import DECODES, DERIVED, FAMILIES
 from pipelines.rules import BUILT_IN, Compiled, Rule, RuleError, check_name, compiled, parse_rule, roots
 from pipelines.selection import Verdict, select
-from pipelines.yaml_file import load
+from infinity_mm.yaml_file import load
 
 RECIPES = Path(__file__).parent / "recipes"
 RECIPE_KEYS = ("rules", "allow", "max_pixels", "tokenizer", "embedder", "seed")

@@ -34,7 +34,7 @@ from pipelines.fingerprint import FingerprintConfig
 from pipelines.ingest import stage as ingest
 from pipelines.ingest.config import IngestConfig
 from pipelines.measures.tokens import resolve_tokenizer
-from pipelines.yaml_file import load as load_yaml
+from infinity_mm.yaml_file import load as load_yaml
 
 
 class Entry(NamedTuple):

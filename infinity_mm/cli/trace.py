@@ -1,6 +1,7 @@
 """`imm trace`."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,10 +23,20 @@ class TraceConfig(BaseModel):
     )
     store: str = Field("store", description="Folder or fsspec URL of the store.")
     manifest: str | None = Field(None, description="Look at this manifest and what it came from only.")
+    runs: list[Path] = Field(
+        [], description="Folder of training runs: tell which checkpoints saw it (repeatable)."
+    )
 
 
 def run(config: TraceConfig, progress: Progress) -> dict[str, Any]:
-    return trace(Store.open(config.store), config.id, config.manifest)
+    store = Store.open(config.store)
+    result = trace(store, config.id, config.manifest)
+    if config.runs:
+        from trainers.seen import seen  # torch is heavy: only where it is asked for
+
+        identities = [bytes.fromhex(sample["sample_id"]) for sample in result["samples"]]
+        result["checkpoints"] = seen(store, config.runs, identities)
+    return result
 
 
 def show(result: Mapping[str, Any]) -> str:
@@ -43,6 +54,7 @@ def show(result: Mapping[str, Any]) -> str:
             )
         lines += [f"  {turn['role']}: {' '.join(turn['parts'])}" for turn in sample["turns"]]
         lines += [f"  {_step(step)}" for step in sample["life"]]
+    lines += [_checkpoint(one) for one in result.get("checkpoints", ())]
     for record in result["rejected_records"]:
         lines += [f"record {record['origin']} ({record['source']}): {_step(record)}"]
     return "\n".join(lines)
@@ -64,6 +76,23 @@ def _step(step: Mapping[str, Any]) -> str:
     if "others" in step:
         parts.append(f"also {', '.join(step['others'])}")
     return "; ".join(parts)
+
+
+def _checkpoint(told: Mapping[str, Any]) -> str:
+    """What a checkpoint saw, in a line."""
+    if "error" in told:
+        return f"checkpoint {told['checkpoint']}: damaged: {told['error']}"
+    parts = [
+        f"saw {identity} " + ", ".join(f"{times}× in {stage}" for stage, times in stages.items())
+        for identity, stages in told["saw"].items()
+    ]
+    parts += [
+        f"perhaps saw {identity} in {', '.join(stages)}: it lies within a group of steps that has it"
+        for identity, stages in told.get("perhaps", {}).items()
+    ]
+    parts += [f"left {identity} out: {why}" for identity, why in told.get("left_out", {}).items()]
+    parts += [f"not all of manifests {files} is in this store" for files in told.get("unknown", ())]
+    return f"checkpoint {told['checkpoint']}: {'; '.join(parts) or 'did not see it'}"
 
 
 def _where(stage: Mapping[str, Any]) -> str:

@@ -285,21 +285,24 @@ class Shard:
         value: bytes = self.table.column("media_id")[row].as_py()
         return value
 
-    def read(self, row: int) -> bytes:
-        """A medium's bytes, unchecked. Raises OSError or ValueError where they can't be had."""
+    def read(self, row: int, most: int | None = None) -> bytes:
+        """A medium's bytes, or the first `most` of them, unchecked. Raises OSError or ValueError where they
+        can't be had."""
         offset, length = int(self.offsets[row]), int(self.lengths[row])
+        wanted = length if most is None else min(length, most)
         if offset < 0:
             location = self.location(row)
             path = resolve(self.store, location, self.roots)
-            return read_range(path, location.offset, length if location.length >= 0 else length + 1)
+            grown = most is None and location.length < 0  # one byte more tells a file that has grown
+            return read_range(path, location.offset, wanted + grown)
         if not self.store.local:
-            return self.store.read_range(f"bytes/{self.digest}.arrow", offset, length)
+            return self.store.read_range(f"bytes/{self.digest}.arrow", offset, wanted)
         with self._opening:
             if self._handle is None:
                 self._handle = os.open(self.store.path(f"bytes/{self.digest}.arrow"), os.O_RDONLY)
-        data = os.pread(self._handle, length, offset)
-        if len(data) < length and len(data) > 0:
-            return read_range(self.store.path(f"bytes/{self.digest}.arrow"), offset, length)
+        data = os.pread(self._handle, wanted, offset)
+        if len(data) < wanted and len(data) > 0:
+            return read_range(self.store.path(f"bytes/{self.digest}.arrow"), offset, wanted)
         return data
 
     def location(self, row: int) -> Location:

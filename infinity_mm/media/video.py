@@ -5,7 +5,7 @@ opened. Decoding is strict (FFmpeg's `err_detect=explode`, no concealment) and o
 are processes. Memory is one frame and the decoder's references; time is that of the decoder.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -160,12 +160,32 @@ def iter_frames(
     """
     if every < 1:
         raise ValueError(f"every is {every}; it must be at least 1")
+    for number, frame in _decoded(data, max_pixels):
+        if number % every == 0:
+            yield frame.to_ndarray(format="rgb24")
+
+
+def frames_at(
+    data: bytes | memoryview, numbers: Sequence[int], *, max_pixels: int = MAX_FRAME_SIZE
+) -> Iterator[np.ndarray]:
+    """The frames of given numbers, rising, as `iter_frames` gives them; fewer where the video ends before.
+    Nothing after the last is decoded."""
+    wanted = iter(numbers)
+    number = next(wanted, None)
+    for place, frame in _decoded(data, max_pixels) if number is not None else ():
+        if place == number:
+            yield frame.to_ndarray(format="rgb24")
+            number = next(wanted, None)
+            if number is None:
+                return
+
+
+def _decoded(data: bytes | memoryview, max_pixels: int) -> Iterator[tuple[int, Any]]:
+    """Each frame with its number, from 0."""
     view = _bytes_view(data)
     with _opened(view, _video_format(view), {}) as (container, stream):
         _make_strict(stream, max_pixels)
-        for number, frame in enumerate(container.decode(stream)):
-            if number % every == 0:
-                yield frame.to_ndarray(format="rgb24")
+        yield from enumerate(container.decode(stream))
 
 
 class _Reader:

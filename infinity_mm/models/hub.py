@@ -8,25 +8,25 @@ from infinity_mm.store import file_digest
 WEIGHTS = "*.safetensors"
 
 
-def hub_folder(name: str, spec: str, patterns: Sequence[str]) -> Path:
+def hub_folder(name: str, spec: str, patterns: Sequence[str], kind: str = "embedder") -> Path:
     """The folder with a hub model's files of these patterns, right below its root, as far as it has them.
 
-    Raises ValueError, in one line with the way out, where the hub has no such model or can't be reached.
+    `kind` is what the model is to be and `spec` how it was named. Raises ValueError, in one line with the
+    way out, where the hub has no such model or can't be reached.
     """
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise ValueError(
-            f"embedder {spec} needs the library of the hub: pip install huggingface_hub"
-        ) from None
+        raise ValueError(f"{kind} {spec} needs the library of the hub: pip install huggingface_hub") from None
 
+    prefix = f"{spec.partition(':')[0]}:" if ":" in spec else ""
     try:
         return Path(snapshot_download(name, allow_patterns=list(patterns), ignore_patterns=["*/*"]))
     except Exception as error:  # which, depends on the hub library's HTTP library
         raise ValueError(
-            f"embedder {spec}: there is no such file or folder here, and the Hugging Face hub gave no model "
+            f"{kind} {spec}: there is no such file or folder here, and the Hugging Face hub gave no model "
             f"{name!r} ({type(error).__name__}); is the name right? Where the hub can't be reached, run "
-            f"`hf download {name} --local-dir FOLDER` where it can, and give {spec.partition(':')[0]}:FOLDER"
+            f"`hf download {name} --local-dir FOLDER` where it can, and give {prefix}FOLDER"
         ) from None
 
 

@@ -14,6 +14,7 @@ from infinity_mm.ledger import AccountError, Ledger, Row
 from infinity_mm.manifest import (
     Manifest,
     ManifestError,
+    Order,
     Selected,
     ShardEntry,
     data_digest,
@@ -153,6 +154,22 @@ def test_the_order_covers_every_place_once(tmp_path: Path) -> None:
     assert places != list(manifest.order(seed=1, epoch=1))
     middle = manifest.order(seed=1).places(np.array([10, 3]))
     assert [tuple(p) for p in middle.tolist()] == [places[10], places[3]]
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_a_sample_is_found_at_each_of_its_positions(epoch: int) -> None:
+    """Weights of a half and a quarter come in some epochs, of two and a half two or three times."""
+    selected = [
+        Selected(np.array([1, 4, 5]), np.array([1.0, 2.5, 0.25])),
+        Selected(np.array([0, 2]), np.array([0.5, 3.0])),
+    ]
+    shards = [ShardEntry("", "", 0, 9, one) for one in selected]
+    order = Order(shards, 7, epoch)
+    places = list(order)
+    for shard in range(2):
+        for row in range(9):
+            at = [i for i, place in enumerate(places) if place == (shard, row)]
+            assert order.positions(shard, row).tolist() == at
 
 
 def test_an_account_that_does_not_close_is_refused(tmp_path: Path) -> None:

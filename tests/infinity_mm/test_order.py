@@ -5,12 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infinity_mm.order import permute
+from infinity_mm.order import permute, unpermute
 
 
 @given(n=st.integers(1, 3000), seed=st.integers(0, 2**62))
 def test_every_index_comes_once(n: int, seed: int) -> None:
     assert sorted(permute(np.arange(n), n, seed).tolist()) == list(range(n))
+
+
+@given(n=st.integers(1, 3000), seed=st.integers(0, 2**62))
+def test_it_can_be_undone(n: int, seed: int) -> None:
+    assert unpermute(permute(np.arange(n), n, seed), n, seed).tolist() == list(range(n))
 
 
 def test_an_index_alone_has_the_same_image() -> None:

@@ -59,6 +59,14 @@ def test_bytes_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffer
         assert pa.ipc.open_file(source).read_all().column("data").to_pylist() == media
 
 
+@pytest.mark.parametrize("most", [0, 2, 3, 70_000, 300_000])
+def test_the_first_bytes_come_alone(tmp_path: Path, most: int) -> None:
+    store, media = Store.create(tmp_path / "store"), some_media(1)
+    for digest in (copy_shard(store, media), reference_shard(store, tmp_path / "files", media)):
+        shard = Shard(store, digest)
+        assert [shard.read(row, most) for row in range(len(media))] == [data[:most] for data in media]
+
+
 def test_a_shard_without_media_is_not_written(tmp_path: Path) -> None:
     store = Store.create(tmp_path)
     assert CopyWriter(store).close() is None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infinity_mm.media.video import MediaError, VideoInfo, check_video, iter_frames, watch
+from infinity_mm.media.video import MediaError, VideoInfo, check_video, frames_at, iter_frames, watch
 
 LEVELS = (0, 50, 100, 150, 200, 250)
 
@@ -142,3 +142,12 @@ def test_more_stills_than_frames_repeat() -> None:
     _, stills = watch(CLIPS["mp4"], 12)
     assert len(stills) == 12
     assert [round(float(still.mean()) / 50) for still in stills[::2]] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("form", CLIPS)
+def test_frames_come_by_their_numbers(form: str) -> None:
+    frames = list(iter_frames(CLIPS[form]))
+    for wanted in ([], [0], [1, 4], [0, 1, 2, 3, 4, 5], [4, 99]):
+        found = list(frames_at(CLIPS[form], wanted))
+        assert len(found) == len([n for n in wanted if n < len(frames)])
+        assert all((one == frames[n]).all() for one, n in zip(found, wanted, strict=False))
