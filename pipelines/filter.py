@@ -17,6 +17,7 @@ from infinity_mm.ledger import Ledger
 from infinity_mm.manifest import Manifest, name_is_free, publish
 from infinity_mm.sidecars import deciding
 from infinity_mm.store import Store
+from infinity_mm.yaml_file import load
 from pipelines.config import MeasuringConfig
 from pipelines.frames import COLUMNS
 from pipelines.judge import Account, Judge, ledger_table
@@ -25,7 +26,6 @@ from pipelines.measures.alignment import MODEL
 from pipelines.measures.registry import DECODES, DERIVED, FAMILIES
 from pipelines.rules import BUILT_IN, Compiled, Rule, RuleError, check_name, compiled, parse_rule, roots
 from pipelines.selection import Verdict, select
-from infinity_mm.yaml_file import load
 
 RECIPES = Path(__file__).parent / "recipes"
 RECIPE_KEYS = ("rules", "allow", "max_pixels", "tokenizer", "embedder", "seed")

@@ -24,6 +24,7 @@ from infinity_mm.manifest import Manifest, name_is_free, resolve, set_ref
 from infinity_mm.models.embedder import find_embedder
 from infinity_mm.sidecars import UNAVAILABLE
 from infinity_mm.store import Store, StoreError, digest_of
+from infinity_mm.yaml_file import load as load_yaml
 from pipelines import export, filter, fingerprint, mix, split
 from pipelines.config import StageConfig
 from pipelines.decontaminate import stage as decontaminate
@@ -34,7 +35,6 @@ from pipelines.fingerprint import FingerprintConfig
 from pipelines.ingest import stage as ingest
 from pipelines.ingest.config import IngestConfig
 from pipelines.measures.tokens import resolve_tokenizer
-from infinity_mm.yaml_file import load as load_yaml
 
 
 class Entry(NamedTuple):
