@@ -2,7 +2,9 @@
 
 A pair is worded by one template, drawn once, so that nothing but the picture tells which caption is true.
 KINDS says what may differ. Between them they cover what the defect `false_caption` of `imm scenes` plants
-(`planted`), and what it does not: sizes, places, and colours that changed owners. Drawing takes about 1 ms.
+(`planted`), and what it does not: sizes, places, and colours that changed owners. A false caption is true of
+another scene: a pair holds both and what of their facts (trainers/scene_facts.py) it tells. Drawing takes
+about 1 ms.
 """
 
 import io
@@ -36,13 +38,17 @@ SIDE = 64
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 QUARTERS = ("upper left", "upper right", "lower left", "lower right")
 CHINESE_SHARE = 0.3  # as in `imm scenes`
+OBJECTS = ("colour with shape", "size", "number")  # groups of facts that a list of things tells
 
 
 class Pair(NamedTuple):
-    """Two captions in the same words but for one thing."""
+    """Two captions in the same words but for one thing, the scenes of which they are true, if made, and the
+    groups of these scenes' facts that they tell."""
 
     true: str
     false: str
+    scenes: tuple[Scene, Scene] | None = None
+    tells: tuple[str, ...] = ()
 
 
 Maker = Callable[[Scene, str, Generator], Pair | None]
@@ -57,7 +63,8 @@ def alike(things: Sequence[Thing], at: int) -> list[int]:
 def worded(scene: Scene, other: Scene, lang: str, rng: Generator) -> Pair:
     """A caption of each scene, by the same draws."""
     seed = int(rng.integers(1 << 62))
-    return Pair(caption(scene, lang, Generator(PCG64(seed))), caption(other, lang, Generator(PCG64(seed))))
+    true, false = (caption(s, lang, Generator(PCG64(seed))) for s in (scene, other))
+    return Pair(true, false, (scene, other), OBJECTS if scene.things else (scene.kind,))
 
 
 def _attribute(name: str, choices: Sequence[str]) -> Maker:
@@ -89,13 +96,13 @@ def _count(scene: Scene, lang: str, rng: Generator) -> Pair | None:
         things = tuple(t for i, t in enumerate(scene.things) if i != mine[-1])
     else:
         things = (*scene.things, scene.things[at])
-    seed = int(rng.integers(1 << 62))
-    said = [
-        say(lang, "caption.a", Generator(PCG64(seed)), things=things_phrase(lang, them),
-            be="is" if groups(them)[0][0] == 1 else "are")
-        for them in (scene.things, things)
-    ]  # fmt: skip
-    return Pair(*said)
+    seed, scenes = int(rng.integers(1 << 62)), (scene, replace(scene, things=things))
+    true, false = (
+        say(lang, "caption.a", Generator(PCG64(seed)), things=things_phrase(lang, s.things),
+            be="is" if groups(s.things)[0][0] == 1 else "are")
+        for s in scenes
+    )  # fmt: skip
+    return Pair(true, false, scenes, OBJECTS)
 
 
 def _owners(scene: Scene, lang: str, rng: Generator) -> Pair | None:
@@ -123,11 +130,15 @@ def _relation(scene: Scene, lang: str, rng: Generator) -> Pair | None:
         return None
     first, second = (some(lang, words_of(lang, t)) for t in scene.things)
     where, seed = pick(rng, holds), int(rng.integers(1 << 62))
-    said = [
+    true, false = (
         say(lang, "caption.related", Generator(PCG64(seed)), a_it=first, a_other=second, where=word(lang, w))
         for w in (where, OPPOSITE[where])
-    ]
-    return Pair(*said)
+    )
+    a, b = scene.things
+    upright = where in ("above", "below")
+    swapped = (replace(a, y=b.y), replace(b, y=a.y)) if upright else (replace(a, x=b.x), replace(b, x=a.x))
+    tells = ("colour with shape", "upright" if upright else "across")
+    return Pair(true, false, (scene, replace(scene, things=swapped)), tells)
 
 
 def _corner(scene: Scene, lang: str, rng: Generator) -> Pair | None:
@@ -136,12 +147,19 @@ def _corner(scene: Scene, lang: str, rng: Generator) -> Pair | None:
         return None
     be, phrase = "is" if len(scene.things) == 1 else "are", things_phrase(lang, scene.things)
     seed, other = int(rng.integers(1 << 62)), pick(rng, [q for q in QUARTERS if q != place])
-    said = [
+    true, false = (
         say(lang, "caption.placed", Generator(PCG64(seed)), things=phrase, be=be,
             corner=LANGUAGES[lang].CORNERS[q])
         for q in (place, other)
-    ]  # fmt: skip
-    return Pair(*said)
+    )  # fmt: skip
+    dx, dy = (half * scene.side / 2 for half in _way(place, other))
+    moved = tuple(replace(t, x=t.x + dx, y=t.y + dy) for t in scene.things)
+    return Pair(true, false, (scene, replace(scene, things=moved)), (*OBJECTS, "half"))
+
+
+def _way(one: str, other: str) -> tuple[int, int]:
+    """From one quarter to another, in halves of the side."""
+    return ("right" in other) - ("right" in one), ("lower" in other) - ("lower" in one)
 
 
 def _spoiled(kind: str) -> Maker:
@@ -188,7 +206,7 @@ KINDS: dict[str, tuple[Maker, tuple[str, ...]]] = {
 
 
 def draw_scene(kind: str, rng: Generator) -> Scene:
-    """A scene of that kind, clips as their middle frame shows them."""
+    """A scene of that kind, clips as their middle frame shows them; "two" is of two different things."""
     if kind == "text":
         return draw_text(rng, SIDE)
     if kind == "chart":
@@ -197,6 +215,8 @@ def draw_scene(kind: str, rng: Generator) -> Scene:
         scene = draw_clip(rng, SIDE)
         assert scene.motion is not None
         return at_frame(scene, scene.motion.frames // 2)
+    if kind == "two":
+        return draw_shapes(rng, SIDE, 2)
     number = int(rng.integers(1, 5)) if chance(rng, 0.6) else int(rng.integers(1, 3))
     return draw_shapes(rng, SIDE, number, repeated=chance(rng, 0.4))
 

@@ -4,19 +4,22 @@
 
 Draws scenes with true and false captions (trainers/scene_pairs.py) of the seed given, trains on the CPU,
 writes open_clip_config.json and float16 weights, and prints how well the weights as written tell true from
-false captions on scenes that no training saw. The loss has three parts: a picture among the captions of its
-batch (open_clip's ClipLoss); a caption true or false, as the logit scale * (cosine - MARGIN), so that one
-threshold serves all pictures; and a true caption above its false twin. Scenes are drawn by another process
-while the model trains. The same seed and number of threads give the same weights on one machine.
+false captions on scenes that no training saw.
+
+Training goes by STAGES. Each tower alone first learns to tell facts (trainers/scene_facts.py), both through
+one linear head on their embeddings, texts by short captions of two things; without that, swapped colours and
+relations stay at chance. Then the loss has three parts more: a picture among the captions of its batch
+(open_clip's ClipLoss); a caption true or false, as the logit scale * (cosine - MARGIN), so that one threshold
+serves all pictures; and a true caption above its false twin. The head is thrown away.
+
+Scenes are drawn by another process while the model trains. The same seed and number of threads give the same
+weights on one machine.
 """
 
 import argparse
 import json
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,141 +27,138 @@ import numpy as np
 
 from infinity_mm.models.embedder import Embedder, open_embedder
 from infinity_mm.models.open_clip_models import CONFIG, SHARED, WEIGHTS
-from infinity_mm.models.tokenizer import EOS, PAD, SIZE, encode_padded
+from infinity_mm.models.tokenizer import EOS, PAD, SIZE
 from infinity_mm.models.torchvision_ops import import_torchvision
-from infinity_mm.scenes.randomness import pick_weighted
-from trainers.scene_pairs import (
-    KINDS,
-    SIDE,
-    Pair,
-    draw_lang,
-    draw_pair,
-    draw_scene,
-    pixels,
-    planted,
-)  # fmt: skip
+from trainers.scene_batches import BATCH, CONTEXT, Batch, Stage, batches
+from trainers.scene_facts import FACTS, UNSAID
+from trainers.scene_pairs import KINDS, SIDE, Pair, draw_lang, draw_pair, pixels, planted
 
 SEED = 400_000  # far from the seeds that tests and benchmarks draw with
 CHECK_SEED = 500_000
-BATCH = 64
-PAIRS = 2  # of captions for each picture
-AHEAD = 8  # batches drawn ahead
 MARGIN = 0.2
-CONTEXT = 64
+# Of the losses of a stage that has all of them.
+LOSSES = {"shown": 0.05, "told": 0.05, "truth": 1.0, "order": 1.0, "matching": 0.5}
 MODEL: dict[str, Any] = {
-    "embed_dim": 64,
+    "embed_dim": 128,
     "vision_cfg": {"image_size": SIDE, "layers": [1, 1, 1, 1], "width": 12, "head_width": 32},
     "text_cfg": {
-        "context_length": CONTEXT, "vocab_size": SIZE, "width": 64, "heads": 2, "layers": 2,
+        "context_length": CONTEXT, "vocab_size": SIZE, "width": 64, "heads": 4, "layers": 2,
         "pool_type": "eos", "pad_id": PAD, "eos_id": EOS,
     },
 }  # fmt: skip
 HALF = (0.5, 0.5, 0.5)
-# How often scenes of a kind are drawn, and pairs that are learned early or late: the others count 1.
+# How often scenes of a kind are drawn, and pairs of captions: those learned early less often than late ones.
 DRAWN = {"shapes": 0.58, "text": 0.21, "chart": 0.18, "clip": 0.03}
-HARD = {"colour": 0.4, "text colour": 0.3, "text": 2.0, "chart": 2.0}
-
-
-class Batch(NamedTuple):
-    """`images`: uint8 [B, SIDE, SIDE, 3]; `tokens`: int64 [B * PAIRS * 2, L], of a true and a false caption
-    in turn."""
-
-    images: np.ndarray
-    tokens: np.ndarray
+PAIRED = dict.fromkeys(KINDS, 1.0) | {
+    "colour": 0.4, "text colour": 0.3, "text": 2.0, "chart": 2.0, "owners": 2.5, "relation": 3.0,
+}  # fmt: skip
+FULL: dict[str, Any] = {"scenes": DRAWN, "paired": PAIRED}
+SHORT: dict[str, Any] = {
+    "scenes": {"two": 1.0}, "paired": {"owners": 1.0, "relation": 1.0}, "untold": ("size", "number"),
+}  # fmt: skip
+STAGES = (
+    Stage("texts", 1000, 2e-3, pictures=False, pairs=1, **SHORT),
+    Stage("pictures", 1000, 3e-3, pictures=True, pairs=0, **FULL),
+    Stage("binding", 250, 2e-3, pictures=True, pairs=2, **SHORT),
+    Stage("all", 2600, 2e-3, pictures=True, pairs=2, **FULL),
+)
 
 
 class Settings(NamedTuple):
-    """What is trained, how long and how fast."""
+    """What is trained, and how."""
 
-    steps: int
     seed: int
     threads: int
-    rate: float = 3e-3
-    warmup: int = 200
+    stages: tuple[Stage, ...] = STAGES
+    warmup: int = 100
     decay: float = 0.05
-
-
-def draw_batch(seed: int, step: int) -> Batch:
-    """A batch, the same for the same seed and step."""
-    rng = np.random.default_rng([seed, step])
-    images: list[np.ndarray] = []
-    texts: list[str] = []
-    while len(images) < BATCH:
-        scene = draw_scene(pick_weighted(rng, DRAWN), rng)
-        odds = {kind: HARD.get(kind, 1.0) for kind, (_, of) in KINDS.items() if scene.kind in of}
-        pairs: list[Pair] = []
-        while len(pairs) < PAIRS:
-            made = KINDS[pick_weighted(rng, odds)][0](scene, draw_lang(rng), rng)
-            if made is not None and made.true != made.false:
-                pairs.append(made)
-        images.append(pixels(scene, rng))
-        texts += [text for pair in pairs for text in pair]
-    tokens = encode_padded(texts, CONTEXT)
-    return Batch(np.stack(images), tokens[:, : int((tokens != PAD).sum(axis=1).max())])
-
-
-def batches(settings: Settings) -> Iterator[Batch]:
-    """All batches in order, drawn ahead by a process of their own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        drawn: deque[Future[Batch]] = deque()
-        for step in range(settings.steps + AHEAD):
-            if step < settings.steps:
-                drawn.append(pool.submit(draw_batch, settings.seed, step))
-            if step >= AHEAD:
-                yield drawn.popleft().result()
 
 
 def train(settings: Settings, every: int = 200) -> Any:
     """The trained model."""
     import_torchvision()
     import torch
-    import torch.nn.functional as F
-    from open_clip.loss import ClipLoss
     from open_clip.model import CLIP
 
     torch.manual_seed(settings.seed)
     torch.set_num_threads(settings.threads)
     model = CLIP(**MODEL, init_logit_scale=float(np.log(20)))
-    groups = [
-        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": settings.decay},
-        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98))
-    among_batch = ClipLoss()
-    truth_BK = torch.tensor([1.0, 0.0] * PAIRS).expand(BATCH, -1)
-    began = time.process_time()
-    for step, batch in enumerate(batches(settings)):
-        rate = settings.rate * _schedule(step, settings)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        image_BD = F.normalize(model.encode_image(_tensor(batch.images)), dim=-1)
-        text_BKD = F.normalize(_texts(model, batch.tokens), dim=-1).view(BATCH, 2 * PAIRS, -1)
-        scale = model.logit_scale.exp()
-        cosine_BK = torch.einsum("bd,bkd->bk", image_BD, text_BKD)
-        truth = F.binary_cross_entropy_with_logits(scale * (cosine_BK - MARGIN), truth_BK)
-        order = F.softplus(scale * (cosine_BK[:, 1::2] - cosine_BK[:, 0::2])).mean()
-        matching = among_batch(image_BD, text_BKD[:, 0], scale)
-        loss = truth + order + 0.5 * matching
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, float(np.log(100)))
-        if (step + 1) % every == 0:
-            print(
-                f"step {step + 1:>6,}  truth {truth.item():.3f}  order {order.item():.3f}  "
-                f"matching {matching.item():.3f}  scale {scale.item():.1f}  "
-                f"processor {time.process_time() - began:.0f} s",
-                flush=True,
-            )
+    model.visual.to(memory_format=torch.channels_last)
+    head = torch.nn.Linear(MODEL["embed_dim"], len(FACTS))
+    torch.nn.init.constant_(head.bias, -2.0)
+    learned = [*model.parameters(), *head.parameters()]
+    drawn, began = batches(settings.stages, settings.seed), time.process_time()
+    for stage in settings.stages:
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in learned if p.ndim > 1], "weight_decay": settings.decay},
+                {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            betas=(0.9, 0.98),
+        )
+        for step in range(stage.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = stage.rate * _schedule(step, stage.steps, settings.warmup)
+            losses = _losses(model, head, stage, next(drawn))
+            weights = LOSSES if len(losses) > 1 else dict.fromkeys(losses, 1.0)
+            loss = sum(weights[name] * value for name, value in losses.items())
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(learned, 1.0)
+            optimizer.step()
+            with torch.no_grad():
+                model.logit_scale.clamp_(0, float(np.log(100)))
+            if (step + 1) % every == 0 or step + 1 == stage.steps:
+                shown = "  ".join(f"{name} {value.item():.3f}" for name, value in losses.items())
+                print(
+                    f"{stage.name:8} {step + 1:>6,}  {shown}  scale {model.logit_scale.exp().item():.1f}  "
+                    f"processor {time.process_time() - began:.0f} s",
+                    flush=True,
+                )
     return model.eval()
 
 
-def _schedule(step: int, settings: Settings) -> float:
+def _losses(model: Any, head: Any, stage: Stage, batch: Batch) -> dict[str, Any]:
+    """Facts by pictures and by texts, and what both together are learned for."""
+    import torch
+    import torch.nn.functional as F
+    from open_clip.loss import ClipLoss
+
+    losses: dict[str, Any] = {}
+    if stage.pictures:
+        image_BD = model.encode_image(_tensor(batch.images))
+        losses["shown"] = _by_facts(head(image_BD), batch.shown)
+    if stage.pairs:
+        text_ND = _texts(model, batch.tokens)
+        losses["told"] = _by_facts(head(text_ND), batch.told)
+    if stage.pictures and stage.pairs:
+        image_BD = F.normalize(image_BD, dim=-1)
+        text_BKD = F.normalize(text_ND, dim=-1).view(BATCH, 2 * stage.pairs, -1)
+        scale = model.logit_scale.exp()
+        cosine_BK = torch.einsum("bd,bkd->bk", image_BD, text_BKD)
+        truth_BK = torch.tensor([1.0, 0.0] * stage.pairs).expand(BATCH, -1)
+        losses["truth"] = F.binary_cross_entropy_with_logits(scale * (cosine_BK - MARGIN), truth_BK)
+        losses["order"] = F.softplus(scale * (cosine_BK[:, 1::2] - cosine_BK[:, 0::2])).mean()
+        losses["matching"] = ClipLoss()(image_BD, text_BKD[:, 0], scale)
+    return losses
+
+
+def _by_facts(logits_NF: Any, targets_NF: np.ndarray) -> Any:
+    """The cross entropies of a row's facts, summed; what it leaves unsaid doesn't count."""
+    import torch
+    import torch.nn.functional as F
+
+    wanted_NF = torch.from_numpy(targets_NF).float()
+    told_NF = (wanted_NF != UNSAID).float()
+    return F.binary_cross_entropy_with_logits(logits_NF, wanted_NF, weight=told_NF, reduction="sum") / len(
+        targets_NF
+    )
+
+
+def _schedule(step: int, steps: int, warmup: int) -> float:
     """Share of the learning rate: a linear rise, then half a cosine down to a fiftieth."""
-    rise = min(1.0, (step + 1) / settings.warmup)
-    return rise * float(0.02 + 0.49 * (1 + np.cos(np.pi * step / settings.steps)))
+    rise = min(1.0, (step + 1) / warmup)
+    return rise * float(0.02 + 0.49 * (1 + np.cos(np.pi * step / steps)))
 
 
 def _tensor(images_BHWC: np.ndarray) -> Any:
@@ -265,14 +265,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
-    parser.add_argument("--steps", type=int, default=4000, help=f"batches of {BATCH} pictures [4000]")
     parser.add_argument("--seed", type=int, default=SEED, help=f"seed of scenes and weights [{SEED}]")
     parser.add_argument("--threads", type=int, default=1, help="processor threads of the training [1]")
     parser.add_argument(
         "--pairs", type=int, default=1000, help="pairs of captions a kind in the check [1000]"
     )
     given = parser.parse_args()
-    save(train(Settings(given.steps, given.seed, given.threads)), given.out)
+    save(train(Settings(given.seed, given.threads)), given.out)
     size = (given.out / WEIGHTS[0]).stat().st_size
     print(f"{given.out}: {size:,} bytes of weights\n")
     print(show(tell(open_embedder(f"open_clip:{given.out}", "cpu"), CHECK_SEED, given.pairs)))

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infinity_mm.scenes.captions import groups
+from infinity_mm.scenes.captions import corner, groups
 from infinity_mm.scenes.questions import words_of
-from trainers.scene_pairs import KINDS, SIDE, draw_pair, pixels, planted
+from trainers.scene_facts import facts
+from trainers.scene_pairs import KINDS, OPPOSITE, SIDE, draw_pair, pixels, planted
 
 SEEDS = st.integers(0, 1 << 32)
 
@@ -43,6 +44,33 @@ def test_a_relation_is_turned_round(seed: int) -> None:
         assert (" left of " in pair.true) == (one.x < two.x) != (" left of " in pair.false)
     else:
         assert (" above " in pair.true) == (one.y < two.y) != (" above " in pair.false)
+
+
+@given(SEEDS, st.sampled_from(sorted(set(KINDS) - {"answer"})))
+def test_what_the_two_tell_differs(seed: int, kind: str) -> None:
+    scene, pair = draw_pair(kind, np.random.default_rng(seed), "en")
+    assert pair.scenes is not None and pair.scenes[0] == scene
+    true, false = ({fact for fact in facts(s) if fact[0] in pair.tells} for s in pair.scenes)
+    assert true and false and true != false
+
+
+@given(SEEDS)
+def test_the_scene_of_a_false_relation_is_the_other_way_round(seed: int) -> None:
+    _, pair = draw_pair("relation", np.random.default_rng(seed), "en")
+    assert pair.scenes is not None
+    axis = pair.tells[-1]
+    true, false = ({fact[1:] for fact in facts(s) if fact[0] == axis} for s in pair.scenes)
+    assert false == {(what, OPPOSITE[str(side)]) for what, side in true}
+    assert ((" left of " in pair.true) or (" right of " in pair.true)) == (axis == "across")
+
+
+@given(SEEDS)
+def test_the_scene_of_a_false_corner_is_in_that_corner(seed: int) -> None:
+    _, pair = draw_pair("corner", np.random.default_rng(seed), "en")
+    assert pair.scenes is not None
+    for text, scene in zip(pair[:2], pair.scenes, strict=True):
+        place = corner(scene)
+        assert place is not None and all(word in text.lower() for word in place.split()), (text, place)
 
 
 @given(SEEDS, st.sampled_from(["text", "text colour"]))
