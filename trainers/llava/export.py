@@ -5,7 +5,8 @@ that each version looks for, the tokenizer in the form that version 4 reads too,
 three places it has ever been looked for in. A folder appears at once, whole, or not at all.
 
 transformers before 4.52 and vLLM count the tokens of a picture beyond a geometry's limit as if that were 9: a
-model trained with another is understood there up to its limit alone.
+model trained with another is understood there up to its limit alone. vLLM cuts each of several pictures as if
+it were alone, and refuses a linear projector.
 """
 
 import json
