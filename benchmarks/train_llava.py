@@ -26,6 +26,7 @@ import torch
 
 from infinity_mm.cli import main as imm
 from infinity_mm.image_tokens import Visual
+from trainers import tiny_tower
 from trainers.batch import Document, Pack
 from trainers.config import Compute, Optimizer
 from trainers.flops import peak
@@ -120,8 +121,10 @@ def scenes(folder: Path) -> tuple[list[Pack], Composition, Any]:
     kinds = ["--multi-image-share", "0", "--video-share", "0", "--text-only-share", "0.1"]
     imm(["scenes", "--out", str(folder / "scenes"), "--count", str(BATCH), *kinds])
     imm(["ingest", str(folder / "scenes" / "data.json"), "--store", str(folder / "store"), "--out", "scenes"])
-    recipe = replace(read(SHIPPED / "tiny.yaml"), store=str(folder / "store"), workers=0)
-    stage = replace(recipe.stages[0], data={"scenes": 1.0}, batch=BATCH, grid=2, most_tiles=4)
+    recipe = read(SHIPPED / "tiny.yaml")
+    parts = replace(recipe.model, vision_tower={"model_type": "siglip_vision_model", **tiny_tower.TOWER})
+    recipe = replace(recipe, model=parts, store=str(folder / "store"), workers=0)
+    stage = replace(recipe.stages[0], data={"scenes": 1.0}, batch=BATCH, grid=2)
     composition = composition_of(recipe.model)
     prepared = prepare(recipe, stage, composition, World(0, 1, torch.device("cpu")))
     data = Data(prepared.plan, prepared.encoding, workers=0, fill=composition.fill)

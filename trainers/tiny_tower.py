@@ -1,0 +1,164 @@
+"""Warm up the vision tower of the tiny VLM on scenes whose truth is known, patch by patch.
+
+    python -m trainers.tiny_tower --out FOLDER
+
+A tower that learns from captions alone takes long to tell shapes apart. Here every patch of a picture's tiles
+is asked which object its cell of the grid holds, its colour, its shape and its size; the heads that answer
+are thrown away, and the tower is written as transformers does, for `vision_tower` of a recipe. Scenes are
+drawn by another process while the tower trains. The same seed and number of threads give the same weights on
+one machine.
+"""
+
+import argparse
+import json
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from infinity_mm.image_tokens import Geometry, Visual
+from infinity_mm.models.torchvision_ops import import_torchvision
+from infinity_mm.scenes.draw import picture
+from infinity_mm.scenes.world import COLOURS, GRID, SHAPES, SIZES, Scene, draw_shapes
+from trainers.llava.tiles import tiles
+
+SEED = 600_000  # far from the seeds that tests and benchmarks draw with
+SIDE = 64  # pixels of a picture
+GEOMETRY = Geometry(32, 8, ((SIDE, SIDE),), 9)  # a base tile, and a grid of two by two
+BATCH = 64
+AHEAD = 8  # batches drawn ahead
+MOST = 6  # objects
+PARTS: dict[str, tuple[str, ...]] = {"colour": tuple(COLOURS), "shape": SHAPES, "size": tuple(SIZES)}
+TOWER: dict[str, Any] = {
+    "image_size": GEOMETRY.side, "patch_size": GEOMETRY.patch, "hidden_size": 96, "intermediate_size": 384,
+    "num_hidden_layers": 4, "num_attention_heads": 3, "vision_use_head": False,
+}  # fmt: skip
+PIXELS: dict[str, Any] = {
+    "image_processor_type": "SiglipImageProcessor", "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+    "size": {"height": GEOMETRY.side, "width": GEOMETRY.side}, "resample": 3,
+}  # fmt: skip
+
+
+class Batch(NamedTuple):
+    """`tiles`: uint8 [N, 3, side, side]; `truth`: int64 [N, patches, 3], of each part of PARTS which of its
+    values the patch's cell holds, 0 for none."""
+
+    tiles: np.ndarray
+    truth: np.ndarray
+
+
+class Settings(NamedTuple):
+    """What is trained, how long and how fast."""
+
+    steps: int
+    seed: int
+    threads: int
+    rate: float = 2e-3
+    warmup: int = 100
+    decay: float = 0.05
+
+
+def truth_of(scene: Scene) -> np.ndarray:
+    """int64 [tiles, patches, 3]: see Batch."""
+    cells = np.zeros((GRID, GRID, len(PARTS)), np.int64)
+    for thing in scene.things:
+        row, column = int(thing.y * GRID / scene.side), int(thing.x * GRID / scene.side)
+        cells[row, column] = [1 + of.index(getattr(thing, part)) for part, of in PARTS.items()]
+    along = GEOMETRY.side // GEOMETRY.patch
+    whole = cells.repeat(along * 2 // GRID, axis=0).repeat(along * 2 // GRID, axis=1)
+    grid = whole.reshape(2, along, 2, along, len(PARTS)).transpose(0, 2, 1, 3, 4)
+    base = cells.repeat(along // GRID, axis=0).repeat(along // GRID, axis=1)
+    return np.stack([one.reshape(-1, len(PARTS)) for one in (base, *grid[0], *grid[1])])
+
+
+def draw_batch(seed: int, step: int) -> Batch:
+    """A batch, the same for the same seed and step."""
+    rng = np.random.default_rng([seed, step])
+    scenes = [draw_shapes(rng, SIDE, int(rng.integers(1, MOST + 1))) for _ in range(BATCH)]
+    visual = Visual("single", SIDE, SIDE)
+    cut = [tiles([np.asarray(picture(scene))], visual, GEOMETRY, (0, 0, 0)) for scene in scenes]
+    return Batch(np.concatenate(cut), np.concatenate([truth_of(scene) for scene in scenes]))
+
+
+def batches(settings: Settings) -> Iterator[Batch]:
+    """All batches in order, drawn ahead by a process of their own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        drawn: deque[Future[Batch]] = deque()
+        for step in range(settings.steps + AHEAD):
+            if step < settings.steps:
+                drawn.append(pool.submit(draw_batch, settings.seed, step))
+            if step >= AHEAD:
+                yield drawn.popleft().result()
+
+
+def train(settings: Settings, every: int = 100) -> Any:
+    """The trained tower, a SiglipVisionModel."""
+    import_torchvision()
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    torch.manual_seed(settings.seed)
+    torch.set_num_threads(settings.threads)
+    tower = SiglipVisionModel(SiglipVisionConfig(**TOWER))
+    sizes = [1 + len(of) for of in PARTS.values()]
+    heads = nn.Sequential(nn.LayerNorm(TOWER["hidden_size"]), nn.Linear(TOWER["hidden_size"], sum(sizes)))
+    parameters = [p for part in (tower, heads) for p in part.parameters()]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98))
+    began = time.process_time()
+    for step, batch in enumerate(batches(settings)):
+        share = min(1.0, (step + 1) / settings.warmup) * (1 - step / settings.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate * share
+        pixels_NCHW = torch.from_numpy(batch.tiles).float().div(127.5).sub(1)
+        seen = tower(pixel_values=pixels_NCHW, output_hidden_states=True).hidden_states[-1]
+        told = heads(seen).split(sizes, dim=-1)
+        truth_NPT = torch.from_numpy(batch.truth)
+        losses = [
+            F.cross_entropy(one.flatten(0, 1), truth_NPT[..., i].flatten()) for i, one in enumerate(told)
+        ]
+        optimizer.zero_grad()
+        torch.stack(losses).sum().backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        if (step + 1) % every == 0:
+            there = truth_NPT[..., 0] > 0
+            right = [
+                (one.argmax(-1) == truth_NPT[..., i])[there].float().mean().item()
+                for i, one in enumerate(told)
+            ]
+            shares = "  ".join(f"{part} {share:.3f}" for part, share in zip(PARTS, right, strict=True))
+            print(f"step {step + 1:>6,}  {shares}  processor {time.process_time() - began:.0f} s", flush=True)
+    return tower.eval()
+
+
+def save(tower: Any, out: Path) -> None:
+    """Write the tower and how its pixels are normalised, as transformers reads them."""
+    tower.save_pretrained(out)
+    (out / "preprocessor_config.json").write_text(json.dumps(PIXELS, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write the tower to")
+    parser.add_argument("--steps", type=int, default=1500, help=f"batches of {BATCH} pictures [1500]")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"seed of scenes and weights [{SEED}]")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads of the training [1]")
+    given = parser.parse_args()
+    save(train(Settings(given.steps, given.seed, given.threads)), given.out)
+
+
+if __name__ == "__main__":
+    main()
