@@ -29,9 +29,9 @@ def test_the_area_is_the_share_of_pairs_in_order(true: np.ndarray, false: np.nda
 # What `python -m trainers.tiny_clip` printed of the shipped weights, less what chance makes of 100 pairs.
 LEAST = {
     "colour": 0.95, "shape": 0.95, "size": 0.9, "count": 0.92, "owners": 0.87, "relation": 0.83,
-    "corner": 0.97, "text": 0.9, "text colour": 0.95, "chart": 0.97, "answer": 0.77, "false_caption: chart": 0.97,
-    "false_caption: colour": 0.9, "false_caption: count": 0.88, "false_caption: shape": 0.9,
-    "false_caption: text": 0.9,
+    "corner": 0.97, "text": 0.9, "text colour": 0.95, "chart": 0.97, "answer": 0.77,
+    "false_caption: chart": 0.97, "false_caption: colour": 0.9, "false_caption: count": 0.88,
+    "false_caption: shape": 0.9, "false_caption: text": 0.9,
 }  # fmt: skip
 
 
