@@ -61,7 +61,7 @@ EXACT = ((32, 32), (64, 64))  # width and height of pictures that no processor r
 RESIZED = ((90, 30), (40, 77), (200, 150), (17, 9))
 MARGIN = 2.0  # by which each token of an answer is ahead of the next likeliest, in nats
 CLOSE = (
-    1e-4  # log probabilities; zeros as newlines or pixels off by 2 of 255 move them by more, rounding by 1e-5
+    1e-4  # log probabilities; zeros as newlines or pixels off by 2 of 255 move them by more, rounding by 2e-5
 )
 ENGINE = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in the process that asks
