@@ -121,9 +121,12 @@ def recipe(values: Any) -> Recipe:
 
 
 def read(path: Path) -> Recipe:
-    """The recipe in a file, or the shipped one of that name. Raises FileNotFoundError, ValueError."""
+    """The recipe in a file, or the shipped one of that name. Raises ValueError."""
     shipped = SHIPPED / f"{path.name.removesuffix('.yaml')}.yaml"
     file = path if path.exists() or path.parent != Path() or not shipped.exists() else shipped
+    if not file.is_file():
+        names = ", ".join(sorted(one.stem for one in SHIPPED.glob("*.yaml")))
+        raise ValueError(f"recipe {path}: there is no such file; {names} are shipped")
     try:
         return recipe(load(file))
     except ValueError as error:
