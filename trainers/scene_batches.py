@@ -3,10 +3,7 @@
 A batch is drawn from the seed, its stage and its step alone: the same whichever process draws it.
 """
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +11,11 @@ import numpy as np
 from infinity_mm.models.tokenizer import PAD, encode_padded
 from infinity_mm.scenes.randomness import pick_weighted
 from infinity_mm.scenes.world import Scene
+from trainers.drawn_ahead import drawn_ahead
 from trainers.scene_facts import groups_of, targets
 from trainers.scene_pairs import KINDS, Pair, draw_lang, draw_scene, pixels
 
 BATCH = 64
-AHEAD = 8  # batches drawn ahead
 CONTEXT = 64
 
 
@@ -80,12 +77,5 @@ def _pairs(stage: Stage, scene: Scene, rng: np.random.Generator) -> list[Pair]:
 
 def batches(stages: Sequence[Stage], seed: int) -> Iterator[Batch]:
     """All batches of all stages in order, drawn ahead by a process of their own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        drawn: deque[Future[Batch]] = deque()
-        for number, stage in enumerate(stages):
-            for step in range(stage.steps):
-                drawn.append(pool.submit(draw_batch, stage, (seed, number, step)))
-                if len(drawn) > AHEAD:
-                    yield drawn.popleft().result()
-        while drawn:
-            yield drawn.popleft().result()
+    given = ((stage, (seed, n, step)) for n, stage in enumerate(stages) for step in range(stage.steps))
+    return drawn_ahead(draw_batch, given)

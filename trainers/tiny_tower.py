@@ -12,10 +12,7 @@ one machine.
 import argparse
 import json
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +22,13 @@ from infinity_mm.image_tokens import Geometry, Visual
 from infinity_mm.models.torchvision_ops import import_torchvision
 from infinity_mm.scenes.draw import picture
 from infinity_mm.scenes.world import COLOURS, GRID, SHAPES, SIZES, Scene, draw_shapes
+from trainers.drawn_ahead import drawn_ahead
 from trainers.llava.tiles import tiles
 
 SEED = 600_000  # far from the seeds that tests and benchmarks draw with
 SIDE = 64  # pixels of a picture
 GEOMETRY = Geometry(32, 8, ((SIDE, SIDE),), 9)  # a base tile, and a grid of two by two
 BATCH = 64
-AHEAD = 8  # batches drawn ahead
 MOST = 6  # objects
 PARTS: dict[str, tuple[str, ...]] = {"colour": tuple(COLOURS), "shape": SHAPES, "size": tuple(SIZES)}
 TOWER: dict[str, Any] = {
@@ -87,13 +84,7 @@ def draw_batch(seed: int, step: int) -> Batch:
 
 def batches(settings: Settings) -> Iterator[Batch]:
     """All batches in order, drawn ahead by a process of their own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        drawn: deque[Future[Batch]] = deque()
-        for step in range(settings.steps + AHEAD):
-            if step < settings.steps:
-                drawn.append(pool.submit(draw_batch, settings.seed, step))
-            if step >= AHEAD:
-                yield drawn.popleft().result()
+    return drawn_ahead(draw_batch, ((settings.seed, step) for step in range(settings.steps)))
 
 
 def train(settings: Settings, every: int = 100) -> Any:

@@ -10,11 +10,10 @@ import numpy as np
 
 from infinity_mm.media.document_like import drawn_like
 from infinity_mm.media.phash import phash
-from infinity_mm.media.photometry import working_luma
+from infinity_mm.media.photometry import least_uniformity, working_luma
 
 _ENOUGH = 4096  # pixels for uniformity, as photometry has it
 _STEP = 3
-_WINDOW = 8  # levels
 
 
 class LumaLook(NamedTuple):
@@ -35,7 +34,4 @@ def luma_look(luma: np.ndarray) -> LumaLook:
 
 def _uniformity(luma: np.ndarray) -> float:
     step = _STEP if luma.size >= _STEP * _ENOUGH and luma.shape[1] % _STEP else 1
-    counts = np.bincount(luma.reshape(-1)[::step], minlength=256).cumsum()
-    within = counts.copy()
-    within[_WINDOW:] -= counts[:-_WINDOW]
-    return int(within.max()) / int(counts[-1])
+    return least_uniformity(np.bincount(luma.reshape(-1)[::step], minlength=256).cumsum()[None])

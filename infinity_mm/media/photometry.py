@@ -124,8 +124,8 @@ def _tones(counts: np.ndarray) -> tuple[tuple[float, float, float, float, float]
     """The first five measures and uniformity, from histograms of R, G, B and luma, int64 [4, 256].
 
     The percentiles are there for decisions as cleanvision makes them: "dark" by the 99th, "light" by the 5th.
-    Uniformity is the largest share of pixels within 8 neighbouring levels, of whichever of R, G and B has the
-    smallest: luma would call a red shape on an equally light green ground blank.
+    Uniformity is that of whichever of R, G and B has the smallest: luma would call a red shape on an equally
+    light green ground blank.
     """
     size, total, squares = (_POWERS @ counts[3]).tolist()
     mean, variance = total / size, (size * squares - total * total) / size**2
@@ -133,10 +133,15 @@ def _tones(counts: np.ndarray) -> tuple[tuple[float, float, float, float, float]
     p5, p99 = sums[3].searchsorted((0.05 * size, 0.99 * size)).tolist()
     present = counts[3][counts[3] > 0] / size
     entropy = max(0.0, -float(present @ np.log2(present)))
-    within = sums[:3].copy()
-    within[:, _WINDOW:] -= sums[:3, :-_WINDOW]
-    uniformity = int(within.max(axis=1).min()) / size
-    return (mean / 255, p5 / 255, p99 / 255, variance**0.5 / 255, entropy), uniformity
+    return (mean / 255, p5 / 255, p99 / 255, variance**0.5 / 255, entropy), least_uniformity(sums[:3])
+
+
+def least_uniformity(sums: np.ndarray) -> float:
+    """The largest share of pixels within 8 neighbouring levels, the least of several histograms of as many
+    pixels, int64 [n, 256], summed up to each level."""
+    within = sums.copy()
+    within[:, _WINDOW:] -= sums[:, :-_WINDOW]
+    return int(within.max(axis=1).min()) / int(sums[0, -1])
 
 
 def _sharpness(luma: np.ndarray) -> float:
