@@ -3,10 +3,11 @@
     python -m trainers.tiny_tower --out FOLDER
 
 A tower that learns from captions alone takes long to tell shapes apart. Here every patch of a picture's tiles
-is asked which object its cell of the grid holds, its colour, its shape and its size; the heads that answer
-are thrown away, and the tower is written as transformers does, for `vision_tower` of a recipe. Scenes are
-drawn by another process while the tower trains. The same seed and number of threads give the same weights on
-one machine.
+is asked which object its cell of the grid holds, its colour, its shape and its size, and where in the tile
+it lies, which a tower that is asked for objects alone forgets and relations need; the heads that answer are
+thrown away, and the tower is written as transformers does, for `vision_tower` of a recipe. Scenes are drawn
+by another process while the tower trains. The same seed and number of threads give the same weights on one
+machine.
 """
 
 import argparse
@@ -31,6 +32,8 @@ GEOMETRY = Geometry(32, 8, ((SIDE, SIDE),), 9)  # a base tile, and a grid of two
 BATCH = 64
 MOST = 6  # objects
 PARTS: dict[str, tuple[str, ...]] = {"colour": tuple(COLOURS), "shape": SHAPES, "size": tuple(SIZES)}
+ALONG = GEOMETRY.side // GEOMETRY.patch  # patches
+ASKED = {**{part: 1 + len(of) for part, of in PARTS.items()}, "row": ALONG, "column": ALONG}  # values of each
 TOWER: dict[str, Any] = {
     "image_size": GEOMETRY.side, "patch_size": GEOMETRY.patch, "hidden_size": 96, "intermediate_size": 384,
     "num_hidden_layers": 4, "num_attention_heads": 3, "vision_use_head": False,
@@ -42,8 +45,8 @@ PIXELS: dict[str, Any] = {
 
 
 class Batch(NamedTuple):
-    """`tiles`: uint8 [N, 3, side, side]; `truth`: int64 [N, patches, 3], of each part of PARTS which of its
-    values the patch's cell holds, 0 for none."""
+    """`tiles`: uint8 [N, 3, side, side]; `truth`: int64 [N, patches, 5], of each part of PARTS which of its
+    values the patch's cell holds, 0 for none, and the patch's row and column in its tile."""
 
     tiles: np.ndarray
     truth: np.ndarray
@@ -61,16 +64,17 @@ class Settings(NamedTuple):
 
 
 def truth_of(scene: Scene) -> np.ndarray:
-    """int64 [tiles, patches, 3]: see Batch."""
+    """int64 [tiles, patches, 5]: see Batch."""
     cells = np.zeros((GRID, GRID, len(PARTS)), np.int64)
     for thing in scene.things:
         row, column = int(thing.y * GRID / scene.side), int(thing.x * GRID / scene.side)
         cells[row, column] = [1 + of.index(getattr(thing, part)) for part, of in PARTS.items()]
-    along = GEOMETRY.side // GEOMETRY.patch
-    whole = cells.repeat(along * 2 // GRID, axis=0).repeat(along * 2 // GRID, axis=1)
-    grid = whole.reshape(2, along, 2, along, len(PARTS)).transpose(0, 2, 1, 3, 4)
-    base = cells.repeat(along // GRID, axis=0).repeat(along // GRID, axis=1)
-    return np.stack([one.reshape(-1, len(PARTS)) for one in (base, *grid[0], *grid[1])])
+    whole = cells.repeat(ALONG * 2 // GRID, axis=0).repeat(ALONG * 2 // GRID, axis=1)
+    grid = whole.reshape(2, ALONG, 2, ALONG, len(PARTS)).transpose(0, 2, 1, 3, 4)
+    base = cells.repeat(ALONG // GRID, axis=0).repeat(ALONG // GRID, axis=1)
+    held = np.stack([one.reshape(-1, len(PARTS)) for one in (base, *grid[0], *grid[1])])
+    places = np.broadcast_to(np.indices((ALONG, ALONG)).reshape(2, -1).T, (*held.shape[:2], 2))
+    return np.concatenate([held, places], axis=2)
 
 
 def draw_batch(seed: int, step: int) -> Batch:
@@ -98,7 +102,7 @@ def train(settings: Settings, every: int = 100) -> Any:
     torch.manual_seed(settings.seed)
     torch.set_num_threads(settings.threads)
     tower = SiglipVisionModel(SiglipVisionConfig(**TOWER))
-    sizes = [1 + len(of) for of in PARTS.values()]
+    sizes = list(ASKED.values())
     heads = nn.Sequential(nn.LayerNorm(TOWER["hidden_size"]), nn.Linear(TOWER["hidden_size"], sum(sizes)))
     parameters = [p for part in (tower, heads) for p in part.parameters()]
     groups = [
@@ -128,7 +132,7 @@ def train(settings: Settings, every: int = 100) -> Any:
                 (one.argmax(-1) == truth_NPT[..., i])[there].float().mean().item()
                 for i, one in enumerate(told)
             ]
-            shares = "  ".join(f"{part} {share:.3f}" for part, share in zip(PARTS, right, strict=True))
+            shares = "  ".join(f"{part} {share:.3f}" for part, share in zip(ASKED, right, strict=True))
             print(f"step {step + 1:>6,}  {shares}  processor {time.process_time() - began:.0f} s", flush=True)
     return tower.eval()
 

@@ -16,7 +16,9 @@ class EvalConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Path = Field(description="Folder of an exported model.")
+    model: str = Field(
+        description="Folder of an exported model, or `tiny`, which ships and knows scenes only."
+    )
     manifest: str = Field(description="Manifest whose assistant turns are the right answers.")
     store: str = Field("store", description="Folder or fsspec URL of the store.")
     truth: Path | None = Field(
@@ -38,24 +40,28 @@ class EvalConfig(BaseModel):
 def run(config: EvalConfig, progress: Progress) -> dict[str, Any]:
     """Ask and score. Raises ValueError for a model or manifest that can't be used."""
     from infinity_mm.manifest import Manifest
+    from infinity_mm.models.shipped import vlm_folder
     from infinity_mm.store import Store
     from trainers.llava.card import with_scores
     from trainers.llava.evaluate import Asking, evaluate, items
     from trainers.llava.generate import open_answerer
 
+    folder = vlm_folder(config.model)
+    if config.card and str(folder) != config.model:
+        raise ValueError(f"--card: {config.model} ships, and its card with it; name a folder of your own")
     manifest = Manifest.open(Store.open(config.store), config.manifest)
     asked = items(manifest, truth=config.truth, by=config.by, limit=config.limit, seed=config.seed)
     if not asked:
         raise ValueError(f"manifest {config.manifest} has no question: no assistant turn of text alone")
-    answerer = open_answerer(config.model, config.device)
+    answerer = open_answerer(folder, config.device)
     asking = Asking(batch=config.batch, most=config.max_tokens, seed=config.seed)
     result, outcomes = evaluate(answerer, manifest, asked, config.control, asking, progress)
     if config.answers is not None:
         lines = [json.dumps(outcome.row(), ensure_ascii=False) + "\n" for outcome in outcomes]
         config.answers.write_text("".join(lines), encoding="utf-8")
-    result = {"model": str(config.model), "manifest": manifest.file, "digest": manifest.digest, **result}
+    result = {"model": config.model, "manifest": manifest.file, "digest": manifest.digest, **result}
     if config.card:
-        file = config.model / "README.md"
+        file = folder / "README.md"
         file.write_text(with_scores(file.read_text(encoding="utf-8"), result), encoding="utf-8")
     return result
 

@@ -16,7 +16,9 @@ class GenerateConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Path = Field(description="Folder of an exported model.")
+    model: str = Field(
+        description="Folder of an exported model, or `tiny`, which ships and knows scenes only."
+    )
     prompt: str = Field(description="What it is asked; pictures and clips come before it, in this order.")
     image: list[Path] = Field([], description="File of a picture (repeatable).")
     video: list[Path] = Field([], description="File of a clip, after the pictures (repeatable).")
@@ -32,6 +34,7 @@ class GenerateConfig(BaseModel):
 
 def run(config: GenerateConfig, progress: Progress) -> dict[str, Any]:
     """Answer. Raises ValueError for a model or picture that can't be read."""
+    from infinity_mm.models.shipped import vlm_folder
     from infinity_mm.schema import Part, Turn
     from trainers.llava.generate import Question, Sampling, open_answerer
 
@@ -40,14 +43,14 @@ def run(config: GenerateConfig, progress: Progress) -> dict[str, Any]:
     parts = [*(Part(kind, None, n) for n, kind in enumerate(kinds)), Part("text", config.prompt)]
     system = [] if config.system is None else [Turn("system", (Part("text", config.system),))]
     question = Question((*system, Turn("user", tuple(parts))), tuple(media), tuple(kinds))
-    answerer = open_answerer(config.model, config.device)
+    answerer = open_answerer(vlm_folder(config.model), config.device)
     sampling = Sampling(
         temperature=config.temperature, top_p=config.top_p, most=config.max_tokens, seed=config.seed
     )
     document = answerer.document(question)
     (ids,) = answerer.tokens([document], sampling)
     return {
-        "model": str(config.model),
+        "model": config.model,
         "answer": answerer.chat.decode(ids).strip(),
         "tokens": len(ids),
         "prompt_tokens": len(document.tokens),

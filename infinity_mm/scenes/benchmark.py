@@ -43,7 +43,7 @@ def _item(config: ScenesConfig, index: int) -> Item:
             scene = (draw_chart if kind == "chart" else draw_text)(rng, config.size)
         else:
             scene = draw_shapes(rng, config.size, 3 + index % 3)
-        exchanges = exchanges_for(scene, kind, lang, rng)
+        exchanges = exchanges_for(config, scene, kind, lang, rng)
         if exchanges:
             break
     content = assemble("image", lang, [scene], exchanges)

@@ -43,6 +43,13 @@ class ScenesConfig(BaseModel):
     multi_turn_share: float = Field(
         0.2, ge=0.0, le=1.0, description="share of one-picture and clip records with several questions"
     )
+    turns: int = Field(4, ge=2, le=16, description="most questions in a record of several")
+    judged: int = Field(
+        1, ge=1, le=16, description="questions, replies or verdicts in a record that writes or judges them"
+    )
+    brief_share: float = Field(
+        0.25, ge=0.0, le=1.0, description="share of questions that ask for a word or phrase"
+    )
     multi_image_share: float = Field(
         0.06, ge=0.0, le=1.0, description="share of records that compare two pictures"
     )

@@ -21,7 +21,6 @@ JUDGING = {
     "judge_answer": judge_answer,
     "score_answer": score_answer,
 }
-BRIEF_SHARE = 0.25
 
 
 @dataclass
@@ -41,10 +40,10 @@ class Content:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-def _exchange(made: Ask, lang: str, rng: Generator) -> Exchange:
+def _exchange(made: Ask, lang: str, rng: Generator, brief_share: float) -> Exchange:
     """The question with its full answer, or asked for a brief one with the brief one."""
     truth = {"kind": made.kind, "value": made.value, "about": made.about}
-    if chance(rng, BRIEF_SHARE):
+    if chance(rng, brief_share):
         gap = "" if lang == "zh" else " "
         return made.question + gap + choose(lang, "brief", rng), made.brief(made.value), truth
     return made.question, made.full(made.value), truth
@@ -56,19 +55,19 @@ def _caption(scene: Scene, lang: str, rng: Generator) -> Exchange:
     return say(lang, key, rng), caption(scene, lang, rng), truth
 
 
-def _several(scene: Scene, lang: str, rng: Generator) -> list[Exchange]:
-    """Two to four different questions about one scene, sometimes with a description first."""
-    wanted = int(rng.integers(2, 5))
+def _several(config: ScenesConfig, scene: Scene, lang: str, rng: Generator) -> list[Exchange]:
+    """Two or more different questions about one scene, sometimes with a description first."""
+    wanted = int(rng.integers(2, config.turns + 1))
     exchanges = [_caption(scene, lang, rng)] if chance(rng, 0.25) else []
     asked: list[tuple[str, str]] = []
-    for _ in range(40):
+    for _ in range(10 * config.turns):
         if len(exchanges) == wanted:
             break
         made = ask(scene, pick(rng, ASKABLE[scene.kind]), lang, rng)
         if made is None or (made.kind, repr(made.about)) in asked:
             continue
         asked.append((made.kind, repr(made.about)))
-        exchanges.append(_exchange(made, lang, rng))
+        exchanges.append(_exchange(made, lang, rng, config.brief_share))
     return exchanges
 
 
@@ -131,16 +130,18 @@ def draw_scene(config: ScenesConfig, kind: str, rng: Generator) -> Scene:
     return _shapes(config, rng, repeated=chance(rng, repeated))
 
 
-def exchanges_for(scene: Scene, kind: str, lang: str, rng: Generator) -> list[Exchange] | None:
+def exchanges_for(
+    config: ScenesConfig, scene: Scene, kind: str, lang: str, rng: Generator
+) -> list[Exchange] | None:
     """The questions and answers of a record of that kind, or None if the scene has none."""
     if kind == "conversation":
-        return _several(scene, lang, rng)
+        return _several(config, scene, lang, rng)
     if kind == "caption":
         return [_caption(scene, lang, rng)]
     if kind in JUDGING:
-        return [JUDGING[kind](scene, lang, rng)]
+        return [JUDGING[kind](scene, lang, rng) for _ in range(config.judged)]
     made = ask(scene, kind, lang, rng) if kind in ASKABLE[scene.kind] else None
-    return None if made is None else [_exchange(made, lang, rng)]
+    return None if made is None else [_exchange(made, lang, rng, config.brief_share)]
 
 
 def assemble(
@@ -167,6 +168,6 @@ def make_content(config: ScenesConfig, medium: str, kind: str, lang: str, rng: G
         return assemble(medium, lang, scenes, [_compare(scenes, part, lang, rng)], system)
     while True:
         scene = draw_clip(rng, config.size) if medium == "video" else draw_scene(config, kind, rng)
-        exchanges = exchanges_for(scene, kind, lang, rng)
+        exchanges = exchanges_for(config, scene, kind, lang, rng)
         if exchanges:
             return assemble(medium, lang, [scene], exchanges, system)

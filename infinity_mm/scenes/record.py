@@ -63,7 +63,7 @@ def _other_questions(config: ScenesConfig, plan: Plan, original: Content) -> Con
     asked = {t["value"].removeprefix("<image>\n") for t in original.turns if t["from"] == "human"}
     while True:
         kind = pick_weighted(rng, config.image_kinds())
-        exchanges = exchanges_for(original.scenes[0], kind, plan.language, rng)
+        exchanges = exchanges_for(config, original.scenes[0], kind, plan.language, rng)
         if exchanges and not asked & {question for question, _, _ in exchanges}:
             break
     content = assemble("image", plan.language, original.scenes, exchanges)

@@ -8,7 +8,19 @@ import pytest
 pytest.importorskip("torch")
 
 from infinity_mm.scenes.world import COLOURS, draw_shapes
-from trainers.tiny_tower import BATCH, GEOMETRY, PARTS, SIDE, Settings, draw_batch, save, train, truth_of
+from trainers.tiny_tower import (
+    ALONG,
+    ASKED,
+    BATCH,
+    GEOMETRY,
+    PARTS,
+    SIDE,
+    Settings,
+    draw_batch,
+    save,
+    train,
+    truth_of,
+)
 
 
 def test_each_patch_of_the_grid_is_told_the_object_of_its_cell() -> None:
@@ -16,7 +28,7 @@ def test_each_patch_of_the_grid_is_told_the_object_of_its_cell() -> None:
     batch = draw_batch(1, 0)
     side, patch = GEOMETRY.side, GEOMETRY.patch
     assert batch.tiles.shape == (5 * BATCH, 3, side, side)
-    truth = batch.truth.reshape(BATCH, 5, side // patch, side // patch, len(PARTS))
+    truth = batch.truth.reshape(BATCH, 5, side // patch, side // patch, len(ASKED))
     right, objects = 0, 0
     for number, tile, row, column in np.argwhere(truth[:, 1:, ::2, ::2, 0]).tolist():
         cell = truth[number, 1 + tile, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2, 0]
@@ -30,10 +42,17 @@ def test_each_patch_of_the_grid_is_told_the_object_of_its_cell() -> None:
 
 def test_the_base_tile_and_the_grid_tell_the_same() -> None:
     scene = draw_shapes(np.random.default_rng(5), SIDE, 4)
-    base, *grid = truth_of(scene).reshape(5, 4, 4, len(PARTS))
+    base, *grid = truth_of(scene).reshape(5, ALONG, ALONG, len(ASKED))[..., : len(PARTS)]
     whole = np.concatenate([np.concatenate(grid[:2], axis=1), np.concatenate(grid[2:], axis=1)])
     assert np.array_equal(whole[::2, ::2], base) and np.array_equal(whole[1::2, 1::2], base)
     assert (base[..., 0] > 0).sum() == 4
+
+
+def test_each_patch_is_told_where_in_its_tile_it_lies() -> None:
+    places = draw_batch(1, 0).truth.reshape(BATCH, 5, ALONG, ALONG, len(ASKED))[..., len(PARTS) :]
+    for row in range(ALONG):
+        for column in range(ALONG):
+            assert (places[:, :, row, column] == [row, column]).all()
 
 
 def test_a_batch_is_the_same_for_the_same_step() -> None:

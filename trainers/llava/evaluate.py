@@ -222,9 +222,9 @@ def _truths(file: Path) -> dict[str, dict[int, Truth]]:
     with file.open(encoding="utf-8") as lines:
         for line in lines:
             record: Mapping[str, Any] = json.loads(line)
-            objects = len(record["scenes"][0]["objects"]) if record["scenes"] else 0
+            scene = record["scenes"][0] if record["scenes"] else {}
             found[record["id"]] = {
-                one["turn"]: Truth(record["language"], one["kind"], one["about"], one["value"], objects)
+                one["turn"]: Truth(record["language"], one["kind"], one["about"], one["value"], scene)
                 for one in record["answers"]
             }
     return found

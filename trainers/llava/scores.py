@@ -1,7 +1,8 @@
 """How right answers are: to the letter, up to how they are written, and by the value they say.
 
 The value counts where a truth tells what kind of question it is (`infinity_mm.scenes.answers`): "It is red."
-and "Red" are as right.
+and "Red" are as right. Of a question that the model was to write, the value is right where it asks for what
+was wanted and the picture gives it one answer (`infinity_mm.scenes.asked`).
 """
 
 import re
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from infinity_mm.scenes.answers import is_read, read_value
+from infinity_mm.scenes.asked import read_question, right_answer
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -19,19 +21,20 @@ ATTRIBUTES = ("colour", "shape", "size")
 
 class Truth(NamedTuple):
     """What a question is about and its right value: an entry of `answers` in the truth.jsonl of `imm
-    scenes`."""
+    scenes`, and what its scene holds."""
 
     language: str
     kind: str
     about: Mapping[str, Any]
     value: Any
-    objects: int  # in the picture
+    scene: Mapping[str, Any]  # empty where there is none
 
     @property
     def type(self) -> str:
         """The type of question that it is scored with."""
         if self.kind in ATTRIBUTES:
-            return f"{self.kind} of the one object" if self.objects == 1 else f"{self.kind} of one of several"
+            alone = len(self.scene.get("objects", ())) == 1
+            return f"{self.kind} of the one object" if alone else f"{self.kind} of one of several"
         if self.kind == "relation":
             return "relation, open" if self.about["open"] else "relation, yes or no"
         return f"{self.kind}: {self.about['part']}" if "part" in self.about else self.kind
@@ -56,9 +59,19 @@ def normalise(text: str) -> str:
 def judge(answer: str, right: str, truth: Truth | None) -> Judged:
     """How right an answer is."""
     value = None
-    if truth is not None and is_read(truth.kind, truth.about):
+    if truth is not None and truth.kind == "write_question":
+        value = _is_good(answer, truth)
+    elif truth is not None and is_read(truth.kind, truth.about):
         value = read_value(truth.language, truth.kind, truth.about, answer) == truth.value
     return Judged(answer.strip() == right.strip(), normalise(answer) == normalise(right), value)
+
+
+def _is_good(question: str, truth: Truth) -> bool:
+    """Whether a written question is of the kind that was wanted, and the picture gives it one answer."""
+    asked = read_question(truth.language, question)
+    if asked is None or asked.kind != truth.about["asked_kind"]:
+        return False
+    return right_answer(truth.scene, asked) is not None
 
 
 def tally(judged: Iterable[Judged]) -> dict[str, Any]:

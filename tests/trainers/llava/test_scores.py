@@ -4,6 +4,16 @@ import pytest
 
 from trainers.llava.scores import Judged, Truth, judge, normalise, tally
 
+RED_STAR = {"colour": "red", "shape": "star", "size": "small"}
+BLUE_STAR = {"colour": "blue", "shape": "star", "size": "small"}
+STARS = {
+    "objects": [RED_STAR, BLUE_STAR],
+    "relations": [[0, "left", 1], [1, "right", 0]],
+    "text": None,
+    "chart": None,
+}
+ONE = {**STARS, "objects": [RED_STAR], "relations": []}
+
 
 @pytest.mark.parametrize(
     ("one", "same"),
@@ -21,22 +31,39 @@ def test_normalised_texts(one: str, same: str) -> None:
 
 
 def test_a_value_is_right_however_it_is_said() -> None:
-    truth = Truth("en", "colour", {"object": 0}, "red", 1)
+    truth = Truth("en", "colour", {"object": 0}, "red", ONE)
     assert judge("It is red.", "Red", truth) == Judged(False, False, True)
     assert judge("Blue", "Red", truth) == Judged(False, False, False)
     assert judge(" red ", "Red.", truth) == Judged(False, True, True)
-    assert judge("A red circle.", "A red circle.", Truth("en", "caption", {}, {}, 1)) == Judged(
+    assert judge("A red circle.", "A red circle.", Truth("en", "caption", {}, {}, ONE)) == Judged(
         True, True, None
     )
     assert judge("Red", "Red", None) == Judged(True, True, None)
 
 
 def test_types_tell_the_only_object_from_one_of_several() -> None:
-    assert Truth("en", "size", {}, "small", 1).type == "size of the one object"
-    assert Truth("en", "size", {}, "small", 3).type == "size of one of several"
-    assert Truth("en", "count", {}, 3, 3).type == "count"
-    assert Truth("en", "relation", {"open": True}, "left", 3).type == "relation, open"
-    assert Truth("en", "chart", {"part": "chart_bars"}, 3, 0).type == "chart: chart_bars"
+    assert Truth("en", "size", {}, "small", ONE).type == "size of the one object"
+    assert Truth("en", "size", {}, "small", STARS).type == "size of one of several"
+    assert Truth("en", "count", {}, 3, STARS).type == "count"
+    assert Truth("en", "relation", {"open": True}, "left", STARS).type == "relation, open"
+    assert Truth("en", "chart", {"part": "chart_bars"}, 3, {}).type == "chart: chart_bars"
+
+
+@pytest.mark.parametrize(
+    ("question", "good"),
+    [
+        ("What color is the star?", False),  # which one?
+        ("What size is the red star, small or large?", False),  # not of the kind
+        ("What color is the big star?", False),  # no wording of ours
+        ("What color is the circle?", False),  # there is none
+        ("What color is the object?", False),
+        ("", False),
+    ],
+)
+def test_a_written_question_is_right_where_the_picture_answers_it(question: str, good: bool) -> None:
+    truth = Truth("en", "write_question", {"asked_kind": "colour"}, "What color is the star?", STARS)
+    assert judge(question, "x", truth).value is good
+    assert judge("What color is the star?", "x", truth._replace(scene=ONE)).value
 
 
 def test_shares_are_of_what_was_judged() -> None:
