@@ -9,5 +9,14 @@ VLMS = {"tiny": TINY_VLM}
 
 
 def vlm_folder(named: str | Path) -> Path:
-    """The folder of a model: a shipped one's by its name, else the path itself."""
-    return VLMS.get(str(named), Path(named))
+    """The folder of a model: that of a named one, else the path itself. Raises ValueError for one whose
+    weights are not there."""
+    folder = VLMS.get(str(named))
+    if folder is None:
+        return Path(named)
+    if not folder.is_dir():
+        raise ValueError(
+            f"model {named}: its weights are not there; make them with "
+            "python -m trainers.tiny_vlm --out FOLDER --place, or name a folder of your own"
+        )
+    return folder

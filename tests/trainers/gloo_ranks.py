@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import toy_training
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.tensor import DTensor
 
 from trainers.checkpoint import newest, restore
@@ -21,6 +24,12 @@ def whole(x: torch.Tensor) -> torch.Tensor:
     return x.full_tensor() if isinstance(x, DTensor) else x
 
 
+def counting(sent: list[int], bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    """Send gradients as DDP does, and note how many."""
+    sent.append(bucket.buffer().numel())
+    return allreduce_hook(None, bucket)
+
+
 def gradients(ranks: World, folder: Path) -> None:
     """The gradient of one step of six documents and the sums of losses, shared in each way."""
     for parallel in ("ddp", "fsdp"):
@@ -29,12 +38,15 @@ def gradients(ranks: World, folder: Path) -> None:
             model = toy_training.Toy()
             freeze(dict(model.named_parameters()), ("*",))
             model = distribute(model, Compute(parallel=parallel, dtype=dtype), ranks)
+            sent: list[int] = []
+            if isinstance(model, nn.parallel.DistributedDataParallel):
+                model.register_comm_hook(sent, counting)
             step = next(toy_training.work(0, 6, 6, ranks.rank, ranks.size))
             supervised, _, _ = before(ranks, step, [])
             sums = backward(model, step.packs, supervised, 2, ranks)
             found = {name: whole(p.grad) for name, p in inner(model).named_parameters() if p.grad is not None}
             if ranks.first:
-                told = {"gradients": found, "sums": sums, "supervised": supervised}
+                told = {"gradients": found, "sums": sums, "supervised": supervised, "sent": sent}
                 torch.save(told, folder / f"{parallel}-{dtype}.pt")
 
 

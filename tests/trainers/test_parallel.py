@@ -74,6 +74,11 @@ def test_two_ranks_have_the_gradient_of_one(
     assert all(gradient.dtype == torch.float32 for gradient in found["gradients"].values())
 
 
+def test_ddp_sends_each_gradient_once_a_step(two_ranks: Path, whole: Found) -> None:
+    found = torch.load(two_ranks / "ddp-float32.pt")  # of two micro-batches a rank
+    assert sum(found["sent"]) == sum(gradient.numel() for gradient in whole[0].values())
+
+
 def test_compiled_layers_give_the_same(whole: Found) -> None:
     torch.manual_seed(0)
     model = distribute(Toy(), Compute(compile=True, dtype="float32"), ALONE)

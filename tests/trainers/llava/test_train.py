@@ -172,6 +172,29 @@ def test_two_ranks_take_the_same_samples_to_the_same_loss(trained: Place) -> Non
         torch.testing.assert_close(trained.weights("two", "align")[name], value, rtol=1e-3, atol=1e-5)
 
 
+def test_two_ranks_then_one_then_two_take_the_same_samples(
+    trained: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after step 5 and step 7 of 9, by SIGTERM."""
+    train = ["train", "llava", "--config", str(trained.recipe("ranks"))]
+    until, on = trained.folder / "until.py", trained.folder / "on.py"
+    until.write_text(f"from signalled import signalled\nsignalled(4, {signal.SIGTERM:d})\n{IMM}")
+    on.write_text(IMM)
+    done = on_ranks(2, until, *train)
+    assert done.returncode != 0 and "stopped by SIGTERM after step 5 of 9" in done.stdout, done.stderr
+    with monkeypatch.context() as patch:
+        patch.setattr(Monitor, "step", Monitor.step)  # put back at the end
+        signalled(6, signal.SIGTERM)
+        assert main(train) == 1
+    done = on_ranks(2, on, *train)
+    assert done.returncode == 0, done.stderr
+    worlds = [read_about(path)["world"] for path in paths(trained.folder / "ranks" / "tune" / "checkpoints")]
+    assert worlds == [1, 2, 2]  # steps 7, 8 and 9
+    taken = ("step", "cursor", "documents", "tokens", "tiles", "supervised")
+    whole, ranks = (trained.record(out) for out in ("whole", "ranks"))
+    assert [[line[n] for n in taken] for line in ranks] == [[line[n] for n in taken] for line in whole]
+
+
 NO_DROPOUT = {**RECIPE["model"]["language_model"], "attention_dropout": 0.0}
 
 

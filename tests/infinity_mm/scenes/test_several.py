@@ -1,0 +1,40 @@
+"""How much a record of several questions or judgements holds, and how brief its answers are."""
+
+import pytest
+
+from infinity_mm.scenes import ScenesConfig
+from infinity_mm.scenes.plan import make_plans
+from infinity_mm.scenes.record import make_record
+
+
+@pytest.mark.parametrize(("share", "brief"), [(0.0, 0), (1.0, 60)])
+def test_answers_are_as_brief_as_told(share: float, brief: int) -> None:
+    config = ScenesConfig(
+        out="unused", count=60, kinds=("colour",), multi_turn_share=0, brief_share=share, chinese_share=0,
+        multi_image_share=0, video_share=0, text_only_share=0,
+    )  # fmt: skip
+    plans = make_plans(config)
+    answers = [make_record(config, plans, i, []).truth["answers"][0]["text"] for i in range(config.count)]
+    assert sum(" " not in answer for answer in answers) == brief
+
+
+def test_judgements_come_as_many_as_told() -> None:
+    config = ScenesConfig(
+        out="unused", count=20, kinds=("judge_answer",), judged=5,
+        multi_image_share=0, video_share=0, text_only_share=0,
+    )  # fmt: skip
+    plans = make_plans(config)
+    assert all(len(make_record(config, plans, i, []).truth["answers"]) == 5 for i in range(config.count))
+
+
+@pytest.mark.parametrize("turns", [2, 9])
+def test_a_conversation_has_as_many_questions_as_told(turns: int) -> None:
+    config = ScenesConfig(
+        out="unused", count=60, multi_turn_share=1, turns=turns,
+        multi_image_share=0, video_share=0, text_only_share=0,
+    )  # fmt: skip
+    plans = make_plans(config)
+    records = [
+        make_record(config, plans, i, []) for i in range(config.count) if plans[i].kind == "conversation"
+    ]
+    assert max(len(record.truth["answers"]) for record in records) == turns
