@@ -35,6 +35,8 @@ from pipelines.fingerprint import FingerprintConfig
 from pipelines.ingest import stage as ingest
 from pipelines.ingest.config import IngestConfig
 from pipelines.measures.tokens import resolve_tokenizer
+from pipelines.synthesize import stage as synthesize
+from pipelines.synthesize.config import SynthesizeConfig
 
 
 class Entry(NamedTuple):
@@ -52,6 +54,7 @@ STAGES: dict[str, Entry] = {
     "dedup": Entry(DedupConfig, dedup.run, ("manifest", "against"), True),
     "fingerprint": Entry(FingerprintConfig, fingerprint.run, ("manifest",), False),
     "decontaminate": Entry(DecontaminateConfig, decontaminate.run, ("manifest",), True),
+    "synthesize": Entry(SynthesizeConfig, synthesize.run, ("manifest",), True),
     "mix": Entry(mix.MixConfig, mix.run, ("manifests",), True),
     "split": Entry(split.SplitConfig, split.run, ("manifest",), True),
     "export": Entry(export.ExportConfig, export.run, ("manifest",), False),
