@@ -50,7 +50,7 @@ class SynthesizeConfig(StageConfig):
     )
     drop_blind: bool = Field(False, description="Drop what is right without its picture, too.")
     max_loss: float = Field(0.95, gt=0, le=1, description="Quantile of loss, within a type, that is kept.")
-    max_same: float = Field(0.8, gt=0, le=1, description="Likeness of two questions about one picture.")
+    max_same: float = Field(0.9, gt=0, le=1, description="Likeness of two questions about one picture.")
     turns: int = Field(8, ge=1, description="Questions of one sample at most.")
     source: str = Field("synthesized", description="Source that the samples made are of.")
     licence: str | None = Field(None, description="Licence of what is written.")
