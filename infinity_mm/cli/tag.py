@@ -20,10 +20,10 @@ def show(result: Mapping[str, Any]) -> str:
         ("  failed", result["media_failed"]),
         *((f"    {reason}", n) for reason, n in result["failures"].items()),
     ]
-    rows = [
-        (name, f"{n:,}", f"{n / media:.1%}" if media else "") for name, n in states if n or name == "media"
-    ]
-    lines = [format_summary(result), "", *columns(rows, right=range(1, 3))]
+    rows = [(name, f"{n:,}", f"{n / media:.1%}") for name, n in states if n]
+    lines = [format_summary(result)]
+    if rows:
+        lines += ["", *columns(rows, right=range(1, 3))]
     if result["tags"]:
         told = [(tag, f"{n:,}", f"{n / media:.1%}") for tag, n in result["tags"].items()]
         more = result["distinct"] - len(told)

@@ -1,9 +1,10 @@
-"""Tags that came with the data, as the tags of its pictures: the family `tags` of samples, medium by medium.
+"""Tags that came with the data, as the tags of its pictures: the family `tags` of samples, medium by
+medium.
 
 What a sample brought is about its picture where it shows one medium; with several it is not known of which,
-and none gets them. A picture of several samples has the tags of all, each with its highest score, the highest
-first; tags without scores keep their order and come last. Tags of one sample that can't be read are passed
-over where another sample of the picture has some, else the medium fails with them.
+and none gets them. A picture of several samples has the tags of all, each with its highest score, the
+highest first; tags without scores keep their order and come last. Tags of one sample that can't be read are
+passed over where another sample of the picture has some, else the medium fails with them.
 
 Time: a pass over the samples. Memory: one sample shard's tags, and those of the media of one of BUCKETS
 buckets; the rest lies on disk.
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infinity_mm.columns import media_of
@@ -45,7 +47,7 @@ class Brought(NamedTuple):
     """What one sample says of its medium."""
 
     tags: list[str] | None
-    scores: list[float] | None
+    scores: list[float | None] | None
     error: str | None
 
 
@@ -77,9 +79,7 @@ def tag_as_arrived(
                 digest = shards[number]
                 name = sidecar_name(ARRIVED_TAGS, settings, digest)
                 if not store.exists(name):
-                    of_shard = bucket.filter(
-                        pl.Series(bucket.column("where").to_numpy() == number).to_arrow()
-                    )
+                    of_shard = bucket.filter(pc.equal(bucket.column("where"), int(number)))
                     name = write_sidecar(store, name, _table(manifest, digest, of_shard))
                 files[digest] = name
     if not files:
@@ -109,9 +109,8 @@ def _gathered(
             )
             error = f"{ERROR}{TAGS.name}"
             there = ~manifest.withdrawn.rows(table)[owners] & (where >= 0)
-            said = said.filter(
-                pl.Series(there) & (pl.col("tags").is_not_null() | pl.col(error).is_not_null())
-            )
+            spoke = pl.col("tags").is_not_null() | pl.col(error).is_not_null()
+            said = said.filter(pl.Series(there) & spoke)
             bucket = said["where"].to_numpy().astype(np.int64) * BUCKETS // max(shards, 1)
             for b in np.unique(bucket):
                 if b not in writers:
@@ -141,11 +140,12 @@ def joined(brought: Sequence[Brought]) -> Brought:
         return next(iter(brought), Brought(None, None, None))
     best: dict[str, float | None] = {}
     for one in readable:
-        for tag, score in zip(one.tags or (), one.scores or [None] * len(one.tags or ()), strict=True):
+        tags = one.tags or []
+        for tag, score in zip(tags, one.scores or [None] * len(tags), strict=True):
             known = best.get(tag)
             best[tag] = score if known is None else max(known, known if score is None else score)
-    tags = sorted(best, key=lambda tag: _order(best[tag]))
-    return Brought(tags, [best[tag] for tag in tags], None)  # type: ignore[misc]
+    ordered = sorted(best, key=lambda tag: _order(best[tag]))
+    return Brought(ordered, [best[tag] for tag in ordered], None)
 
 
 def _order(score: float | None) -> tuple[bool, float]:

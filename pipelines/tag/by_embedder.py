@@ -1,14 +1,14 @@
 """Tags by an embedder that has texts, such as CLIP: the words that lie nearest to a picture.
 
-The score of a tag is the cosine of the picture's vector and the tag's: the mean of the vectors of PHRASES with
-the tag in them, as unit length (the prompt ensemble of Radford et al., "Learning Transferable Visual Models
-From Natural Language Supervision", 2021, section 3.1.4). It is no probability, no logit scale is in it, and it
-means something only beside scores of the same model: CLIP models put true tags at 0.2 to 0.35, SigLIP near 0.1.
+The score of a tag is the cosine of the picture's vector and the tag's: the mean of the vectors of PHRASES
+with the tag in them, as unit length (the prompt ensemble of Radford et al., "Learning Transferable Visual
+Models From Natural Language Supervision", 2021, section 3.1.4). It is no probability, no logit scale is in
+it, and it means something only beside scores of the same model.
 
 Pictures are embedded once (`pipelines.embed`; a clip counts as its middle frame), the vocabulary once a run
 that has something to score. Kept are a medium's KEPT best tags, so that a threshold is decided later. Time:
-media * tags * dim multiplications on one core a shard, about 0.1 ms a medium for 1,000 tags of 512 components;
-memory: the tags' vectors, and the cosines of BLOCK media.
+media * tags * dim multiplications on one core a shard, about 0.1 ms a medium for 1,000 tags of 512
+components; memory: the tags' vectors, and the cosines of BLOCK media.
 """
 
 from collections.abc import Callable, Sequence
@@ -114,7 +114,7 @@ def open_step(config: ScoreConfig) -> Work:
         errors, vectors = embeddings.errors(digest), embeddings.vectors(digest)
         rows: list[tuple[Any, ...]] = []
         for start in range(0, len(errors), BLOCK):
-            best = score(vectors[start : start + BLOCK])
+            best = score(vectors[start : start + BLOCK].astype(np.float32))
             for row, (tags, scores) in enumerate(best, start):
                 known = errors[row] is None
                 found = (tags, scores, None) if known else (None, None, errors[row])

@@ -1,10 +1,10 @@
 """Tags by a vision-language model that is asked for a list of them (the prompt `tags`).
 
-Asked is about the media that a manifest uses, each once: what is known of a medium under the same model, prompt
-and vocabulary is not asked again, whichever manifest it was asked for. A sidecar holds the media asked about, in
-the shard's order, with the reply beside its tags. A clip counts as its middle frame. What the engine could not
-answer, and media that could not be read, fail and are asked again next time; a reply that is no list of tags
-fails for good (`pipelines.tag.replies`).
+Asked is about the media that a manifest uses, each once: what is known of a medium under the same model,
+prompt and vocabulary is not asked again, whichever manifest it was asked for. A sidecar holds the media
+asked about, in the shard's order, with the reply beside its tags. A clip counts as its middle frame. What
+the engine could not answer, and media that could not be read, fail and are asked again next time; a reply
+that is no list of tags fails for good (`pipelines.tag.replies`).
 
 The engine is opened in this process and batches by itself. Time is the engine's. Memory: the files of PIECE
 pictures; after each PIECE what was said is kept, so that a killed run loses no more than that.

@@ -1,8 +1,9 @@
 """Reading tags: of each medium of a manifest its tags with scores, as `imm tag` kept them.
 
 `imm tag` writes into its manifest which sidecars have the tags and how they are cut (threshold and top); a
-later manifest finds them in the nearest of its ancestors that was tagged. Where several were (a mix), a medium
-has the tags of the first that knows it. Deciding is done here, at reading: another threshold asks no model.
+later manifest finds them in the nearest of its ancestors that was tagged. Where several were (a mix), a
+medium has the tags of the first that knows it. Deciding is done here, at reading: another threshold asks no
+model.
 
 Memory: the tags of the media shards read last, up to CACHED_ROWS media.
 """
@@ -79,8 +80,8 @@ class Tags:
         ids = np.frombuffer(b"".join(media), np.uint8).reshape(-1, 16)
         where, _ = self._library.find_many(ids)
         found: list[list[Tagged] | Untagged | None] = [None] * len(media)
-        for number in np.unique(where):
-            for place in np.flatnonzero(where == number):
+        for number in np.unique(where).tolist():
+            for place in np.flatnonzero(where == number).tolist():
                 if number < 0:
                     found[place] = Untagged("missing_media", "it is in no media index of this manifest")
                 else:

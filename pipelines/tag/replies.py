@@ -1,9 +1,9 @@
 """What a model said when it was asked for tags, read as tags, or why it can't be.
 
-A reply is a list of short items between commas (of any script), semicolons or lines; numbers and dashes before
-an item are not part of it, nor is what comes before a colon. An item that the vocabulary knows becomes its
-tag; any other stays as it was said, in lower case. The score of a tag is the mean probability of its tokens,
-where the engine tells them.
+A reply is a list of short items between commas (of any script), semicolons or lines; numbers and dashes
+before an item are not part of it, nor is what comes before a colon. An item that the vocabulary knows
+becomes its tag; any other stays as it was said, in lower case. The score of a tag is the mean probability
+of its tokens, where the engine tells them.
 """
 
 import math

@@ -1,7 +1,7 @@
 """`imm tag`: give each picture tags with scores, once, and say which of them count.
 
-Tags come from an embedder over a vocabulary, from a vision-language model, or with the data. Every sample is
-kept: what has no tags says why in its sidecar. Time and memory are those of the way chosen
+Tags come from an embedder over a vocabulary, from a vision-language model, or with the data. Every sample
+is kept: what has no tags says why in its sidecar. Time and memory are those of the way chosen
 (`by_embedder`, `by_engine`, `arrived`); counting is one pass over the sidecars, a media shard at a time.
 """
 
@@ -43,8 +43,8 @@ class TagConfig(LookingConfig):
     out: str = Field(description="NAME of the manifest made.")
     with_: str = Field(
         alias="with",
-        description="What tags: an embedder with texts (open_clip:MODEL/PRETRAINED, hf:ID_OR_FOLDER, or tiny, "
-        "which knows the toy data of `imm scenes`), engine:SPEC for a model that writes them, "
+        description="What tags: an embedder with texts (open_clip:MODEL/PRETRAINED, hf:ID_OR_FOLDER, "
+        "or tiny, which knows the toy data of `imm scenes`), engine:SPEC for a model that writes them, "
         "or arrived for tags that came with the data.",
     )
     vocabulary: str = Field(
@@ -71,9 +71,7 @@ class TagConfig(LookingConfig):
             raise ValueError("--vocabulary has no use with tags that arrived: they are taken as they are")
         for name in ("lang", "prompts"):
             if not by_engine and name in given:
-                raise ValueError(
-                    f"--{name} is for engines, which are asked: give --with engine:SPEC, or leave it"
-                )
+                raise ValueError(f"--{name} is for engines: give --with engine:SPEC, or leave it out")
         return self
 
 
@@ -109,20 +107,14 @@ def run(config: TagConfig, report: Report | None = None) -> dict[str, Any]:
         )
         counted = count(made)
     note = "no picture has a tag" if counted["media"] and not counted["tagged"] else ""
-    return {
-        "stage": STAGE,
-        "reasons": reasons,
-        "name": config.out,
-        **counted,
-        "note": note,
-        **made.reference(),
-    }
+    told = {"stage": STAGE, "reasons": reasons, "name": config.out, **counted, "note": note}
+    return {**told, **made.reference()}
 
 
 def _tagged(
     store: Store, manifest: Manifest, config: TagConfig, report: Report | None
 ) -> tuple[Family, dict[str, str], dict[str, Any]]:
-    """The family of the tags, their sidecars by media shard, and what the manifest says of how they were made."""
+    """The family of the tags, their sidecars by media shard, and how they were made."""
     if config.with_ == ARRIVED:
         files = tag_as_arrived(store, manifest, workers=config.workers, report=report)
         return ARRIVED_TAGS, files, {"family": ARRIVED_TAGS.name}

@@ -3,8 +3,9 @@
     # a comment
     bar chart | bar graph | column chart = 柱状图
 
-A tag is a few words in lower case; after `|` come other words for it, after `=` its Chinese name. A word means
-one tag: no tag or alias comes twice. A Chinese name may be shared, and then stands for the first that has it.
+A tag is a few words in lower case; after `|` come other words for it, after `=` its Chinese name. A word
+means one tag: no tag or alias comes twice. A Chinese name may be shared, and then stands for the first that
+has it.
 """
 
 import unicodedata
