@@ -14,23 +14,34 @@ from collections.abc import Sequence
 from pipelines.tag.kept import Tagged
 from pipelines.types.table import Table
 
-TEMPERATURE = 0.15
-LEAST = 0.25
+TEMPERATURE = 0.1
+VARIETY = 2.0
+LEAST = 0.5
 
 
 class Sampler:
     """Draws types for the pictures of one shard, in order.
 
     A type takes part in a picture's draw if its fit is at least LEAST of the best one's. Of these, without
-    replacement, types are drawn with chances that grow as exp(fit / `temperature`), divided by 1 + how often
-    the type was drawn so far in the shard over the mean of all types: a type drawn as often as the mean has
-    half the chance of one never drawn.
+    replacement, types are drawn with chances that grow as exp(fit / `temperature`), and fall with the power
+    `variety` of 1 + how often the type was drawn so far in the shard over the mean of all types: one drawn as
+    often as the mean has a quarter of the chance of one never drawn. `variety` 0 looks at the fit alone.
     """
 
-    def __init__(self, table: Table, seed: int, shard: str, temperature: float = TEMPERATURE) -> None:
+    def __init__(
+        self,
+        table: Table,
+        seed: int,
+        shard: str,
+        temperature: float = TEMPERATURE,
+        variety: float = VARIETY,
+    ) -> None:
         if temperature <= 0:
             raise ValueError(f"temperature is {temperature:g}: give more than 0; the best fit alone is 0.01")
-        self.table, self.seed, self.shard, self.temperature = table, seed, shard, temperature
+        if variety < 0:
+            raise ValueError(f"variety is {variety:g}: give 0 or more")
+        self.table, self.seed, self.shard = table, seed, shard
+        self.temperature, self.variety = temperature, variety
         self.drawn: Counter[str] = Counter()
 
     def draw(self, picture: bytes, tags: Sequence[Tagged], k: int) -> list[str]:
@@ -41,7 +52,8 @@ class Sampler:
         keyed = []
         for type, fit in fits:
             if fit >= LEAST * best:
-                chance = (fit - best) / self.temperature - math.log1p(self.drawn[type] / mean)
+                often = self.variety * math.log1p(self.drawn[type] / mean)
+                chance = (fit - best) / self.temperature - often
                 keyed.append((chance - math.log(-math.log(self._uniform(picture, type))), type))
         chosen = [type for _, type in sorted(keyed, key=lambda one: -one[0])[:k]]
         self.drawn.update(chosen)
