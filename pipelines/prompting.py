@@ -2,10 +2,10 @@
 
     Template.load("tags", "en").fill(limit=12)
 
-A slot is a lower-case name in braces; any other brace stands for itself, so that a template can show JSON. What
-is put into a slot is never read again: text from data or from a model can't become a template, nor fill
-another slot. A template is told by its digest, which every request made of it carries on. White space at a
-file's start and end is not part of it.
+A slot is a lower-case name in braces; any other brace stands for itself, so that a template can show JSON.
+What is put into a slot is never read again: text from data or from a model can't become a template, nor
+fill another slot. A template is told by its digest, which every request made of it carries on. White space
+at a file's start and end is not part of it.
 """
 
 import hashlib

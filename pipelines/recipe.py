@@ -8,7 +8,8 @@
 
 Each stage takes the options of its command, with `_` for `-`; `store` and `workers` at the top hold for all.
 A stage is skipped if it was run before with the same configuration on the same manifests, and nothing was
-withdrawn since. Ingest always looks at its files, and reads only those that are new or changed.
+withdrawn since. Ingest always looks at its files, and reads only those that are new or changed; tag always
+looks at its model, and tags only what is new to it.
 """
 
 import json
@@ -37,6 +38,7 @@ from pipelines.ingest.config import IngestConfig
 from pipelines.measures.tokens import resolve_tokenizer
 from pipelines.synthesize import stage as synthesize
 from pipelines.synthesize.config import SynthesizeConfig
+from pipelines.tag import stage as tag
 
 
 class Entry(NamedTuple):
@@ -54,6 +56,7 @@ STAGES: dict[str, Entry] = {
     "dedup": Entry(DedupConfig, dedup.run, ("manifest", "against"), True),
     "fingerprint": Entry(FingerprintConfig, fingerprint.run, ("manifest",), False),
     "decontaminate": Entry(DecontaminateConfig, decontaminate.run, ("manifest",), True),
+    "tag": Entry(tag.TagConfig, tag.run, ("manifest",), False),
     "synthesize": Entry(SynthesizeConfig, synthesize.run, ("manifest",), True),
     "mix": Entry(mix.MixConfig, mix.run, ("manifests",), True),
     "split": Entry(split.SplitConfig, split.run, ("manifest",), True),
