@@ -41,11 +41,11 @@ class Message(NamedTuple):
 class Request:
     """A conversation that wants its next turn, and how it is to be written.
 
-    `choices`: the reply is exactly one of these texts; `schema`: it is JSON that fits this JSON schema, of the
-    keywords that `json_schema` knows; at most one of the two. `top_logprobs`: of each token of the reply so
-    many likeliest tokens are told, 20 at most, with their log-probabilities before temperature; 0 tells none.
-    They are those before a constraint by transformers, and by vLLM and its server those among what the
-    constraint allows: shares of choices agree once they are scaled to sum to 1. Raises ValueError.
+    `choices`: the reply is exactly one of these texts; `schema`: it is JSON that fits this JSON schema, of
+    the keywords that `json_schema` knows; at most one of the two. `top_logprobs`: of each token of the reply
+    so many likeliest tokens are told, 20 at most, with their log-probabilities before temperature; 0 tells
+    none. transformers tells them as they are before a constraint, vLLM and its server as they are among what
+    it allows: shares of choices agree once they are scaled to sum to 1. Raises ValueError.
     """
 
     messages: tuple[Message, ...]
@@ -101,8 +101,9 @@ class Token(NamedTuple):
 class Reply(NamedTuple):
     """What the model said, without white space around it.
 
-    `finish`: it ended by itself ("stop"), or at `max_tokens` ("length"). `reply_tokens` counts the token that
-    ended it too; `tokens` are told without that one, where `top_logprobs` asked for them and a server has them.
+    `finish`: it ended by itself ("stop"), or at `max_tokens` ("length"). `reply_tokens` counts the token
+    that ended it too; `tokens` are told without that one, where `top_logprobs` asked for them and a server
+    has them.
     """
 
     text: str

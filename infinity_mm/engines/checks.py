@@ -1,12 +1,15 @@
 """What all engines ask of a request before it is run, and of a reply before it is given."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from infinity_mm.engines.base import Answer, Failure, Picture, Reply, Request
 from infinity_mm.engines.json_schema import mismatch
 from infinity_mm.media.decode import MediaError, decode_image
+
+TOO_LONG = re.compile(r"context.{0,20}length|maximum model length|prompt is too long|too many tokens", re.I)
 
 
 class Refused(Exception):

@@ -57,15 +57,16 @@ def open_hf(rest: str, device: str | None, *, batch: int = 16, dtype: str | None
     dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        model, loading = AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
             folder, local_files_only=True, dtype=getattr(torch, dtype), output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         raise ValueError(f"engine {spec}: transformers can't load {folder}: {one_line(error)}") from None
+    model, loading = loaded
     if missing := set(loading["missing_keys"]):
         raise ValueError(
-            f"engine {spec}: the checkpoint lacks {len(missing)} weights, such as {min(missing)}; it may be of "
-            "another version of transformers"
+            f"engine {spec}: the checkpoint lacks {len(missing)} weights, such as {min(missing)}; it may be "
+            "of another version of transformers"
         )
     return HfEngine(spec, folder, model.to(device).eval(), processor, batch, dtype, device)
 
@@ -135,9 +136,7 @@ class HfEngine:
         _free()
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(
-            self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        )
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def _inputs(self, request: Request) -> Mapping[str, Any]:
         """A request as the model takes it. Raises Refused."""
@@ -253,7 +252,9 @@ def collate(inputs: Sequence[Mapping[str, Any]], pad: int) -> dict[str, Any]:
         for one in inputs:
             value, length = one[name], one["input_ids"].shape[1]
             if value.ndim > 1 and value.shape[:2] == (1, length):
-                ahead = value.new_full((1, longest - length, *value.shape[2:]), pad if name == "input_ids" else 0)
+                ahead = value.new_full(
+                    (1, longest - length, *value.shape[2:]), pad if name == "input_ids" else 0
+                )
                 value = torch.cat([ahead, value], dim=1)
             tensors.append(value)
         rest = [max(sizes) for sizes in zip(*(value.shape[1:] for value in tensors), strict=True)]

@@ -1,5 +1,5 @@
-"""Writing replies with transformers' `generate`, which runs the model and keeps its cache; the tokens are chosen
-here, a row at a time: each has its own temperature, seed, constraint and end.
+"""Writing replies with transformers' `generate`, which runs the model and keeps its cache; the tokens are
+chosen here, a row at a time: each has its own temperature, seed, constraint and end.
 
 Time a token is the model's, and a sort of the vocabulary where it is drawn.
 """
@@ -79,7 +79,12 @@ class Row:
     def __init__(
         self, request: Request, prompt_tokens: int, ends: frozenset[int], constraint: Constraint | None
     ) -> None:
-        self.request, self.prompt_tokens, self.ends, self.constraint = request, prompt_tokens, ends, constraint
+        self.request, self.prompt_tokens, self.ends, self.constraint = (
+            request,
+            prompt_tokens,
+            ends,
+            constraint,
+        )
         self.ids: list[int] = []
         self.tokens: list[Token] = []
         self.generated = 0
@@ -89,7 +94,9 @@ class Row:
 
     def draw(self, logits_V: torch.Tensor) -> int:
         """A token drawn among the likeliest that have `top_p` of the probability together."""
-        shares_V, tokens_V = logits_V.cpu().double().div(self.request.temperature).softmax(-1).sort(descending=True)
+        shares_V, tokens_V = (
+            logits_V.cpu().double().div(self.request.temperature).softmax(-1).sort(descending=True)
+        )
         upto_V = shares_V.cumsum(-1)
         kept = int((upto_V - shares_V < self.request.top_p).sum())
         point = torch.rand((), generator=self.generator, dtype=torch.float64) * upto_V[kept - 1]

@@ -57,7 +57,7 @@ def check_schema(schema: Any, where: str = "schema") -> None:
 
 
 def mismatch(value: Any, schema: Any, where: str = "reply") -> str | None:
-    """What of a value, as `json.loads` gives it, does not fit a schema that is checked; None where it fits."""
+    """What of a value, as `json.loads` gives it, does not fit a checked schema; None where it fits."""
     return next(_mismatches(value, schema, where), None)
 
 
