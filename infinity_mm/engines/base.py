@@ -13,10 +13,14 @@ ledger; an engine that can answer nothing more raises `EngineError`.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
+
+from infinity_mm.engines.json_schema import check_schema
+
+MOST_LOGPROBS = 20  # what OpenAI's API and vLLM tell at most
 
 
 class Picture(NamedTuple):
@@ -37,9 +41,11 @@ class Message(NamedTuple):
 class Request:
     """A conversation that wants its next turn, and how it is to be written.
 
-    `choices`: the reply is exactly one of these texts; `schema`: it is JSON that fits this JSON schema; at
-    most one of the two. `top_logprobs`: of each token of the reply so many likeliest tokens are told, with
-    their log-probabilities before temperature and constraint; 0 tells none.
+    `choices`: the reply is exactly one of these texts; `schema`: it is JSON that fits this JSON schema, of
+    the keywords that `json_schema` knows; at most one of the two. `top_logprobs`: of each token of the reply
+    so many likeliest tokens are told, 20 at most, with their log-probabilities before temperature; 0 tells
+    none. transformers tells them as they are before a constraint, vLLM and its server as they are among what
+    it allows: shares of choices agree once they are scaled to sum to 1. Raises ValueError.
     """
 
     messages: tuple[Message, ...]
@@ -50,7 +56,25 @@ class Request:
     choices: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
     top_logprobs: int = 0
-    stop: tuple[str, ...] = field(default=())  # texts that end a reply; they are not part of it
+    stop: tuple[str, ...] = ()  # texts that end a reply; they are not part of it
+
+    def __post_init__(self) -> None:
+        if self.choices and self.schema is not None:
+            raise ValueError("a request has choices and a schema: give one of them")
+        if len(set(self.choices)) < len(self.choices) or any(c != c.strip() or not c for c in self.choices):
+            raise ValueError(f"choices {self.choices}: give different ones, without white space around them")
+        if self.schema is not None:
+            check_schema(self.schema)
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens {self.max_tokens}: give 1 or more")
+        if self.temperature < 0:
+            raise ValueError(f"temperature {self.temperature}: give 0 for the likeliest token, or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p {self.top_p}: give more than 0, at most 1")
+        if not 0 <= self.top_logprobs <= MOST_LOGPROBS:
+            raise ValueError(f"top_logprobs {self.top_logprobs}: give 0 to {MOST_LOGPROBS}")
+        if not all(self.stop):
+            raise ValueError("stop: an empty text ends every reply before it begins")
 
     @cached_property
     def key(self) -> str:
@@ -59,11 +83,11 @@ class Request:
             [m.role, [p if isinstance(p, str) else {"picture": p.id} for p in m.parts]] for m in self.messages
         ]
         told = [
-            parts, self.max_tokens, self.temperature, self.top_p, self.seed, self.choices, self.schema,
-            self.top_logprobs, self.stop,
+            parts, self.max_tokens, float(self.temperature), float(self.top_p), self.seed, self.choices,
+            self.schema, self.top_logprobs, self.stop,
         ]  # fmt: skip
         text = json.dumps(told, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 class Token(NamedTuple):
@@ -75,8 +99,12 @@ class Token(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What the model said. `finish`: it ended by itself ("stop"), or at `max_tokens` ("length"). `tokens` are
-    told where `top_logprobs` asked for them."""
+    """What the model said, without white space around it.
+
+    `finish`: it ended by itself ("stop"), or at `max_tokens` ("length"). `reply_tokens` counts the token
+    that ended it too; `tokens` are told without that one, where `top_logprobs` asked for them and a server
+    has them.
+    """
 
     text: str
     finish: Literal["stop", "length"]
@@ -85,8 +113,23 @@ class Reply(NamedTuple):
     tokens: tuple[Token, ...] = ()
 
 
+REASONS: dict[str, str] = {
+    "bad_picture": "a picture's bytes do not decode",
+    "refused_by_template": "the model's chat template does not take these turns",
+    "refused": "the model's processor, the engine or the server does not take the request",
+    "prompt_too_long": "the prompt and max_tokens together are more than the model's context",
+    "out_of_memory": "the request alone is more than the device's memory",
+    "no_time": "the server took longer than the timeout, each time",
+    "server_error": "the server failed on this request each time, and answers others",
+    "unfinished": "the engine or the server broke the reply off",
+    "empty_reply": "the reply has no text",
+    "not_a_choice": "the reply is none of the choices",
+    "not_json": "the reply is no JSON, or does not fit the schema",
+}
+
+
 class Failure(NamedTuple):
-    """Why a request has no reply: a snake_case reason for the ledger, and what was said."""
+    """Why a request has no reply: a key of REASONS, for the ledger, and what was said."""
 
     reason: str
     detail: str
@@ -156,7 +199,9 @@ def _tiny(rest: str, device: str | None, options: Mapping[str, Any]) -> Engine:
 
     if rest:
         raise ValueError(f"engine tiny:{rest}: it is just `tiny`; another one is transformers:FOLDER")
-    return open_hf(str(TINY_VLM), device, **options)
+    engine = open_hf(str(TINY_VLM), device, **options)
+    engine.spec = "tiny"
+    return engine
 
 
 ENGINES: dict[str, Callable[[str, str | None, Mapping[str, Any]], Engine]] = {

@@ -1,0 +1,37 @@
+"""Where the files of a model lie that an engine loads itself, and their digest."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from infinity_mm.models.hub import WEIGHTS, digests, hub_folder
+from infinity_mm.store import digest_of
+
+TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
+OLD_WEIGHTS = "pytorch_model*.bin"
+
+
+def model_folder(rest: str, spec: str) -> Path:
+    """The folder of a model: `rest` itself, or what the hub has under that id. Raises ValueError."""
+    folder = Path(rest)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"engine {spec}: the folder has no config.json")
+    else:
+        if not rest or rest.count("/") > 1 or rest.startswith((".", "/", "~")):
+            raise ValueError(f"engine {spec}: there is no such folder")
+        folder = hub_folder(rest, spec, [*TEXTS, WEIGHTS], "engine")
+        if not list(folder.glob(WEIGHTS)):
+            folder = hub_folder(rest, spec, [*TEXTS, OLD_WEIGHTS], "engine")
+    if not _weights(folder):
+        raise ValueError(f"engine {spec}: no weights in {folder} ({WEIGHTS} or {OLD_WEIGHTS})")
+    return folder
+
+
+def model_digest(folder: Path) -> str:
+    """16 hex digits of the files that decide a model's replies, wherever they lie."""
+    texts = {file for pattern in TEXTS for file in folder.glob(pattern)}
+    return digest_of(digests([*texts, *_weights(folder)]))[:16]
+
+
+def _weights(folder: Path) -> Sequence[Path]:
+    return list(folder.glob(WEIGHTS)) or list(folder.glob(OLD_WEIGHTS))
