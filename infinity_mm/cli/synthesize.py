@@ -25,10 +25,10 @@ def show(result: Mapping[str, Any]) -> str:
 
 def _plan(result: Mapping[str, Any]) -> list[str]:
     lines = [f"pictures  {result['pictures']:,}, of which {result['tried']:,} were tried"]
-    lines.append(f"calls     about {result['calls']:,}")
-    if result["hours"] is None:
-        lines.append("tokens    not known: the answers of those tried were stored already")
+    if result["calls"] is None:
+        lines.append("calls     not known: the answers about those tried were stored already")
     else:
+        lines.append(f"calls     about {result['calls']:,}")
         lines.append(f"tokens    about {result['tokens']:,}, at {result['tokens_per_second']:,.0f} a second")
         lines.append(f"hours     about {result['hours']:,.2f}")
     return lines

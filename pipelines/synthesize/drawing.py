@@ -1,18 +1,17 @@
 """What is asked of a picture: types of questions and styles of answers, drawn by lot.
 
-Everything is a function of the seed and the picture's id, so that it is the same whatever else is asked
+Styles are a function of the seed and the picture's id, so that they are the same whatever else is asked
 about, in any order.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from pipelines.synthesize.config import SynthesizeConfig
 from pipelines.synthesize.pairs import CAPTION, Image, Kind, Pair
 
-Fitting = Callable[[Image, int, np.random.Generator], Sequence[Kind]]  # so many types that suit a picture
 CAPTION_KIND = Kind(CAPTION, {"en": "", "zh": ""})
 
 
@@ -22,10 +21,8 @@ def generator(seed: int, medium: bytes, what: str) -> np.random.Generator:
     return np.random.default_rng(np.frombuffer(digest, np.uint32))
 
 
-def draw(image: Image, config: SynthesizeConfig, fitting: Fitting) -> list[Pair]:
+def pairs_of(image: Image, kinds: Sequence[Kind], config: SynthesizeConfig) -> list[Pair]:
     """The pairs to be written for a picture, nothing written yet: a caption first, if any."""
-    rng = generator(config.seed, image.medium, "types")
-    kinds = list(fitting(image, config.questions, rng)) if config.questions else []
     names = [name for name, weight in config.styles.items() if weight > 0]
     weights = np.array([config.styles[name] for name in names])
     rng = generator(config.seed, image.medium, "styles")
@@ -34,16 +31,3 @@ def draw(image: Image, config: SynthesizeConfig, fitting: Fitting) -> list[Pair]
     for kind, style in zip(kinds, styles.tolist(), strict=True):
         pairs.append(Pair(image, kind, names[style], len(pairs)))
     return pairs
-
-
-def evenly(kinds: Sequence[Kind]) -> Fitting:
-    """Every type as likely as any other, each once before one comes twice."""
-
-    def fitting(image: Image, count: int, rng: np.random.Generator) -> list[Kind]:
-        drawn: list[Kind] = []
-        while len(drawn) < count:
-            order = rng.permutation(len(kinds))[: count - len(drawn)]
-            drawn += [kinds[i] for i in order.tolist()]
-        return drawn
-
-    return fitting

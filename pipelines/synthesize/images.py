@@ -18,20 +18,10 @@ from pipelines.synthesize.pairs import Image
 from pipelines.synthesize.reading import language_of
 
 UNIT = 512  # pictures that go through the steps together
-Tags = Mapping[bytes, Sequence[tuple[str, float | None]]]
+Unit = Sequence[Image]  # their ids begin with the same byte, so that their answers lie together
 
 
-class Unit(list[Image]):
-    """Pictures whose ids begin with the same byte: their answers lie together."""
-
-    @property
-    def bucket(self) -> str:
-        return self[0].medium[:1].hex()
-
-
-def images(
-    manifest: Manifest, language: Literal["auto", "en", "zh"], tags: Tags | None = None
-) -> list[Image]:
+def images(manifest: Manifest, language: Literal["auto", "en", "zh"]) -> list[Image]:
     """Every still picture that a sample of the manifest shows, by id."""
     found: dict[bytes, Image] = {}
     withdrawn = manifest.withdrawn
@@ -44,8 +34,7 @@ def images(
                 continue
             row = table.slice(owner, 1).to_pylist()[0]
             lang = language if language != "auto" else _language(row)
-            told = tuple((tags or {}).get(medium, ()))
-            found[medium] = Image(medium, row["sample_id"], row["origin"], row["source"], lang, told)
+            found[medium] = Image(medium, row["sample_id"], row["origin"], row["source"], lang)
         manifest.release(number)
     stills = _stills(manifest, np.array(sorted(found), "S16"))
     return [found[medium] for medium in stills]
@@ -53,11 +42,11 @@ def images(
 
 def units(pictures: Sequence[Image], most: int = UNIT) -> Iterator[Unit]:
     """Pictures in pieces of at most `most` whose ids begin with the same byte."""
-    unit = Unit()
+    unit: list[Image] = []
     for image in pictures:
         if unit and (len(unit) == most or image.medium[:1] != unit[0].medium[:1]):
             yield unit
-            unit = Unit()
+            unit = []
         unit.append(image)
     if unit:
         yield unit

@@ -8,14 +8,13 @@ CAPTION = "caption"  # the type of a caption
 
 class Image(NamedTuple):
     """A picture to write about. `owner`: the first sample that shows it, whose language is written; `origin`
-    and `source` are the owner's; `tags` are its image tags, with scores."""
+    and `source` are the owner's."""
 
     medium: bytes
     owner: bytes
     origin: str
     source: str
     lang: str
-    tags: tuple[tuple[str, float | None], ...] = ()
 
 
 class Kind(NamedTuple):

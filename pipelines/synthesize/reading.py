@@ -21,9 +21,28 @@ DIGITS = {name: str(number) for number, name in enumerate(NUMBERS)} | {
 }
 # Words that a question has whatever it asks; directions, numbers and negations are none of them.
 PLAIN = frozenset(
-    "what which who where how is are was were do does did can could you see tell me of in it this that there "
-    "here picture image photo photograph shown show shows have has please".split()
-) | frozenset("的是有了吗呢什么请图中里这张片哪种你能看到出")
+    [
+        *(
+            "what",
+            "which",
+            "who",
+            "where",
+            "how",
+            "is",
+            "are",
+            "was",
+            "were",
+            "do",
+            "does",
+            "did",
+            "can",
+            "could",
+        ),
+        *("you", "see", "tell", "me", "of", "in", "it", "this", "that", "there", "here", "picture", "image"),
+        *("photo", "photograph", "shown", "show", "shows", "have", "has", "please"),
+        *"的是有了吗呢什么请图中里这张片哪种你能看到出",
+    ]
+)
 RUN = 4  # times that words come one after another before it is a repetition
 TOP_SCORE = 10
 

@@ -3,20 +3,22 @@
 Answers lie in the store under `replies/<engine identity>/<first byte of a picture's id>/`, in Parquet files
 that are only ever added, each named by its content. An answer is found by its request's key, so prompts,
 sampling and limits may change between runs: what is the same is there. Failures are answers too: an engine
-that may do better tomorrow raises instead. Memory: the answers about pictures of one first byte, a 256th of
-all.
+that may do better tomorrow raises instead. A request without a picture lies under `none`. Memory: the answers
+of KEPT such folders, of about 256.
 """
 
 import json
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from infinity_mm.engines.base import Answer, Engine, Failure, Reply, Request, Token
+from infinity_mm.engines.base import Answer, Engine, Failure, Picture, Reply, Request, Token
 from infinity_mm.store import Store, read_table, write_table
 
 FLUSH = 256  # answers that a kill may cost
+KEPT = 8
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -49,42 +51,67 @@ class Spent:
 
 
 class Replies:
-    """The answers of one engine about the pictures of one first byte."""
+    """The answers of one engine."""
 
-    def __init__(self, store: Store, engine: Engine, bucket: str, spent: Spent) -> None:
+    def __init__(self, store: Store, engine: Engine, spent: Spent) -> None:
         self._store, self._engine, self.spent = store, engine, spent
-        self._folder = f"replies/{engine.identity.key}/{bucket}"
-        self._known: dict[str, Answer] = {}
-        self._new: list[tuple[str, Answer]] = []
-        for name in sorted(store.names(self._folder)):
-            for row in read_table(store, name).to_pylist():
-                self._known[row["key"]] = _answer(row)
+        self._folder = f"replies/{engine.identity.key}"
+        self._folders: OrderedDict[str, dict[str, Answer]] = OrderedDict()
+        self._new: defaultdict[str, list[tuple[str, Answer]]] = defaultdict(list)
 
     def ask(self, requests: Sequence[Request]) -> list[Answer]:
         """The answer to each request, asked only where none is stored; equal requests are asked once.
 
         Raises EngineError; what came before it is stored.
         """
-        todo = {r.key: r for r in requests if r.key not in self._known}
+        folders = [folder_of(request) for request in requests]
+        known: dict[str, Answer] = {}
+        for name in dict.fromkeys(folders):
+            stored = self._stored(name)
+            own = (r.key for r, folder in zip(requests, folders, strict=True) if folder == name)
+            known |= {key: stored[key] for key in own if key in stored}
+        todo = {r.key: (r, folder) for r, folder in zip(requests, folders, strict=True) if r.key not in known}
         self.spent.stored += len(requests) - len(todo)
-        keys = list(todo)
+        asked = list(todo.values())
         try:
-            for place, answer in self._engine.ask(list(todo.values())):
-                self._known[keys[place]] = answer
-                self._new.append((keys[place], answer))
+            for place, answer in self._engine.ask([request for request, _ in asked]):
+                request, folder = asked[place]
+                known[request.key] = answer
+                self._new[folder].append((request.key, answer))
                 self.spent.took(answer)
-                if len(self._new) >= FLUSH:
+                if sum(map(len, self._new.values())) >= FLUSH:
                     self.flush()
         finally:
             self.flush()
-        return [self._known[request.key] for request in requests]
+        return [known[request.key] for request in requests]
 
     def flush(self) -> None:
         """Store what is not stored yet."""
-        if self._new:
-            rows = [_row(key, answer) for key, answer in self._new]
-            write_table(self._store, self._folder, pa.Table.from_pylist(rows, SCHEMA), ".parquet")
-            self._new = []
+        for folder, new in self._new.items():
+            table = pa.Table.from_pylist([_row(key, answer) for key, answer in new], SCHEMA)
+            write_table(self._store, f"{self._folder}/{folder}", table, ".parquet")
+            if folder in self._folders:
+                self._folders[folder].update(new)
+        self._new.clear()
+
+    def _stored(self, folder: str) -> dict[str, Answer]:
+        """What lies in a folder, by key."""
+        if folder not in self._folders:
+            found = {}
+            for name in sorted(self._store.names(f"{self._folder}/{folder}")):
+                for row in read_table(self._store, name).to_pylist():
+                    found[row["key"]] = _answer(row)
+            self._folders[folder] = found
+        self._folders.move_to_end(folder)
+        while len(self._folders) > KEPT:
+            self._folders.popitem(last=False)
+        return self._folders[folder]
+
+
+def folder_of(request: Request) -> str:
+    """Where the answer to a request lies: the first byte of its last picture's id, in hex."""
+    pictures = [part for message in request.messages for part in message.parts if isinstance(part, Picture)]
+    return pictures[-1].id[:2] if pictures else "none"
 
 
 def _row(key: str, answer: Answer) -> dict[str, Any]:

@@ -53,8 +53,8 @@ def run(config: SynthesizeConfig, report: Report | None = None) -> dict[str, Any
     report = report or Silent()
     with store.using():
         manifest = Manifest.open(store, config.manifest)
-        fitting, tags = fitting_of(store, manifest, config)
-        pictures = images(manifest, config.language, tags)
+        fitting = fitting_of(manifest, config)
+        pictures = images(manifest, config.language)
         if not pictures:
             raise ValueError(
                 f"manifest {config.manifest} shows no still picture: there is nothing to ask about"
@@ -234,7 +234,7 @@ def plan(work: Work, todo: Sequence[Unit], pictures: int, report: Report) -> dic
         "plan": True,
         "pictures": pictures,
         "tried": tried,
-        "calls": round((spent.asked + spent.stored) * share),
+        "calls": round(spent.asked * share) if spent.asked else None,
         "asked": spent.asked,
         "tokens": round(spent.tokens * share) if spent.asked else None,
         "tokens_per_second": rate,

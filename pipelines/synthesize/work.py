@@ -13,8 +13,9 @@ from infinity_mm.media.index import Library, Unavailable
 from infinity_mm.schema import Part, Turn, media_id
 from infinity_mm.store import Store
 from pipelines.synthesize.config import SynthesizeConfig
-from pipelines.synthesize.drawing import Fitting, draw
+from pipelines.synthesize.drawing import pairs_of
 from pipelines.synthesize.images import Unit
+from pipelines.synthesize.kinds import Fitting
 from pipelines.synthesize.pairs import Pair
 from pipelines.synthesize.reading import nearly_same
 from pipelines.synthesize.replies import Replies, Spent
@@ -61,27 +62,26 @@ class Work:
         self.asking = Asking(config)
         self.engines = engines
         self.spent = Spent()
+        self.replies = {e.identity: Replies(store, e, self.spent) for e in engines.values()}
         self.counts: dict[str, Counter[str]] = {step.name: Counter() for step in STEPS}
 
     def unit(self, unit: Unit) -> list[Pair]:
         """Every pair of a unit's pictures, with what was found; rejected ones say why. Raises EngineError."""
         pairs: list[Pair] = []
         shown: dict[bytes, Picture] = {}
-        for image in unit:
-            drawn = draw(image, self.config, self.fitting)
+        kinds = self.fitting(unit) if self.config.questions else [[] for _ in unit]
+        for image, own in zip(unit, kinds, strict=True):
+            drawn = pairs_of(image, own, self.config)
             pairs += drawn
             try:
                 shown[image.medium] = Picture(image.medium.hex(), self.library.read(image.medium))
             except Unavailable as error:
                 for pair in drawn:
                     pair.reject("picture", error.reason, str(error), failed=True)
-        replies: dict[Identity, Replies] = {}
         for step in STEPS:
             engine = self.engines.get(step.by)
             if engine is not None:
-                if engine.identity not in replies:
-                    replies[engine.identity] = Replies(self.store, engine, unit.bucket, self.spent)
-                self._step(step, pairs, shown, replies[engine.identity])
+                self._step(step, pairs, shown, self.replies[engine.identity])
         self._alike(pairs)
         return pairs
 
@@ -147,7 +147,8 @@ def gray(picture: Picture) -> Picture:
 
 def _conversation(request: Request) -> tuple[tuple[Turn, ...], list[bytes]]:
     """A request as turns and the files of its pictures."""
-    said, files = [], []
+    said: list[Turn] = []
+    files: list[bytes] = []
     for message in request.messages:
         parts = []
         for part in message.parts:

@@ -1,4 +1,4 @@
-"""An engine of the tests: what it says follows from the picture and the prompt, and is bad as often as told."""
+"""An engine of the tests: what it says follows from picture and prompt, and is bad as often as told."""
 
 import hashlib
 import math
