@@ -6,8 +6,8 @@ tags g, and n(t, g) seed questions of type t whose picture has g, of N(t) in all
 
 - Term frequency is the share of a type's pictures that have the tag, drawn towards the share in all
   pictures as by PRIOR more of them: tf(t, g) = (n(t, g) + PRIOR p(g)) / (N(t) + PRIOR), so that a type with
-  three seeds does not look certain. Tags of fewer than `support` seeds are left out, and types without
-  seeds.
+  three seeds does not look certain, and is tried on pictures of all kinds. Tags of fewer than `support`
+  seeds are left out, and types without seeds.
 - Document frequency is soft: df(g) = sum over t of tf(t, g) / max over t of tf(t, g), from 1 for a tag of
   one type to T for a tag that all types have alike. Counting types that have the tag at all would end at T
   for every tag, once the seeds are many. idf(g) = ln((1 + T) / (1 + df(g))).

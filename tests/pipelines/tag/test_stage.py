@@ -21,7 +21,7 @@ from infinity_mm.models.embedder import open_embedder
 from infinity_mm.scenes import ScenesConfig, make_scenes
 from infinity_mm.scenes.draw import encode_clip
 from infinity_mm.scenes.world import draw_clip
-from infinity_mm.store import Store
+from infinity_mm.store import Store, read_table
 from infinity_mm.withdraw import forget
 from pipelines.filter import FilterConfig
 from pipelines.filter import run as run_filter
@@ -113,6 +113,9 @@ def test_no_more_than_the_best_are_kept(three: Manifest) -> None:
     result, made = tag(three, **{"with": "tiny"}, top=KEPT)
     assert {len(one) for one in by_name(made).values() if isinstance(one, list)} == {KEPT}
     assert len(result["tags"]) == 20 and result["distinct"] >= KEPT
+    [entry] = made.document["sidecars"]
+    stored = read_table(made.store, entry["file"]).column("tags").to_pylist()
+    assert {len(one) for one in stored if one is not None} == {KEPT}
 
 
 def test_workers_change_nothing(three: Manifest, tmp_path: Path, dataset: Dataset, ingest: Ingest) -> None:
@@ -277,7 +280,9 @@ def test_a_later_manifest_finds_the_nearest_tags(three: Manifest) -> None:
     later = Manifest.open(three.store, kept["manifest"])
     assert by_name(later)["a.jpg"] == by_name(made)["a.jpg"] and len(by_name(later)["a.jpg"] or ()) == 2
     _, twice = tag(later, **{"with": "tiny"}, top=5)
-    assert len(by_name(twice)["a.jpg"] or ()) == 5
+    general = by_name(twice)["a.jpg"]
+    assert isinstance(general, list) and len(general) == 5
+    assert not {one.tag for one in general} <= set(Vocabulary.load("scenes").tags)
     assert Tags(twice).of([b"\0" * 16, b"\1" * 16])[1] == Untagged(
         "missing_media", "it is in no media index of this manifest"
     )

@@ -210,6 +210,9 @@ def test_the_best_fitting_is_drawn_most_and_the_unfitting_never(table: Table) ->
         type for one in pictures(300) for type in sampler.draw(one, tagged("chart", "number"), 1)
     )
     assert counts["chart"] > 200 and counts["colour"] == counts["count"] == 0
+    hot = Sampler(table, 3, "s", temperature=9)
+    drawn = {type for one in pictures(99) for type in hot.draw(one, tagged("chart"), 1)}
+    assert drawn == {"chart", "shape"}  # of three seeds: it is tried on pictures of all kinds
     every = Sampler(table, 3, "s")
     assert every.draw(pictures(1)[0], [], 99) and len(every.drawn) == len(table.types)
 
