@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "decontaminate": ("infinity_mm.cli.decontaminate", "Drop the samples that are in a benchmark."),
     "calibrate": ("infinity_mm.cli.calibrate", "Measure what dedup thresholds find on your own pictures."),
     "tag": ("infinity_mm.cli.tag", "Give pictures tags with scores."),
+    "types": ("infinity_mm.cli.types", "Tell which questions suit which pictures, by their tags."),
     "synthesize": ("infinity_mm.cli.synthesize", "Write questions and answers by a VLM, and check them."),
     "mix": ("infinity_mm.cli.mix", "Join manifests with a weight for each."),
     "split": ("infinity_mm.cli.split", "Split a manifest into parts, such as train and validation."),

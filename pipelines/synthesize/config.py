@@ -70,6 +70,8 @@ class SynthesizeConfig(StageConfig):
 
     @model_validator(mode="after")
     def _writes_something(self) -> "SynthesizeConfig":
+        if self.examples and self.table is None:
+            raise ValueError("examples come with a table of types: give --table, made by `imm types`")
         if not self.questions and not self.captions:
             raise ValueError("questions is 0 and captions is false: nothing would be written")
         return self

@@ -9,12 +9,12 @@ of KEPT such folders, of about 256.
 
 import json
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from infinity_mm.engines.base import Answer, Engine, Failure, Picture, Reply, Request, Token
+from infinity_mm.engines.base import Answer, Engine, Failure, Identity, Picture, Reply, Request, Token
 from infinity_mm.store import Store, read_table, write_table
 
 FLUSH = 256  # answers that a kill may cost
@@ -54,7 +54,7 @@ class Replies:
     """The answers of one engine."""
 
     def __init__(self, store: Store, engine: Engine, spent: Spent) -> None:
-        self._store, self._engine, self.spent = store, engine, spent
+        self._store, self.engine, self.spent = store, engine, spent
         self._folder = f"replies/{engine.identity.key}"
         self._folders: OrderedDict[str, dict[str, Answer]] = OrderedDict()
         self._new: defaultdict[str, list[tuple[str, Answer]]] = defaultdict(list)
@@ -74,7 +74,7 @@ class Replies:
         self.spent.stored += len(requests) - len(todo)
         asked = list(todo.values())
         try:
-            for place, answer in self._engine.ask([request for request, _ in asked]):
+            for place, answer in self.engine.ask([request for request, _ in asked]):
                 request, folder = asked[place]
                 known[request.key] = answer
                 self._new[folder].append((request.key, answer))
@@ -106,6 +106,24 @@ class Replies:
         while len(self._folders) > KEPT:
             self._folders.popitem(last=False)
         return self._folders[folder]
+
+
+class Remembering:
+    """An engine whose answers are stored: what it was asked once is not asked again."""
+
+    def __init__(self, replies: Replies) -> None:
+        self._replies = replies
+        self.spec = replies.engine.spec
+
+    @property
+    def identity(self) -> Identity:
+        return self._replies.engine.identity
+
+    def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
+        return iter(enumerate(self._replies.ask(requests)))
+
+    def close(self) -> None:
+        self._replies.engine.close()
 
 
 def folder_of(request: Request) -> str:

@@ -24,6 +24,7 @@ from typing import Literal, NamedTuple
 from infinity_mm.engines.base import Answer, Failure, Message, Picture, Reply, Request
 from pipelines.prompting import Template
 from pipelines.synthesize.config import SynthesizeConfig
+from pipelines.synthesize.examples import Examples
 from pipelines.synthesize.pairs import CAPTION, Pair
 from pipelines.synthesize.reading import (
     agree,
@@ -62,14 +63,10 @@ def chosen(name: str, lang: str, folders: tuple[Path, ...]) -> Chosen:
 
 
 class Asking:
-    """How pairs are asked about: prompts, seeds and limits of one configuration.
+    """How pairs are asked about: prompts, examples, seeds and limits of one configuration."""
 
-    `examples`: by type and language, questions of that type to show, the picture's own left out by the
-    caller.
-    """
-
-    def __init__(self, config: SynthesizeConfig) -> None:
-        self.config = config
+    def __init__(self, config: SynthesizeConfig, examples: Examples | None = None) -> None:
+        self.config, self.examples = config, examples
         self.folders = tuple(config.prompt_folders())
         for lang in ("en", "zh") if config.language == "auto" else (config.language,):
             self.check(lang)
@@ -135,7 +132,13 @@ def _read_caption(asking: Asking, pair: Pair, reply: Reply) -> None:
 def _ask_question(asking: Asking, pair: Pair, picture: Picture) -> Request:
     text = asking.filled(pair, "question", kind=pair.kind.asks[pair.image.lang])
     request = asking.request(text, [picture], QUESTION, written=True)
-    return _numbered(request, pair)
+    shown = asking.examples.draw(pair) if asking.examples else []
+    before = [
+        message
+        for example, question in shown
+        for message in (Message("user", (example, text)), Message("assistant", (question,)))
+    ]
+    return replace(_numbered(request, pair), messages=(*before, *request.messages))
 
 
 def _read_question(asking: Asking, pair: Pair, reply: Reply) -> None:

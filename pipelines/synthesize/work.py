@@ -6,6 +6,7 @@ Nothing is kept here but counts: whatever was found follows from stored answers,
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
+from pathlib import Path
 
 from infinity_mm.engines.base import Answer, Engine, Failure, Identity, Picture, Reply, Request
 from infinity_mm.engines.scoring import Scorer
@@ -14,6 +15,7 @@ from infinity_mm.schema import Part, Turn, media_id
 from infinity_mm.store import Store
 from pipelines.synthesize.config import SynthesizeConfig
 from pipelines.synthesize.drawing import pairs_of
+from pipelines.synthesize.examples import Examples
 from pipelines.synthesize.images import Unit
 from pipelines.synthesize.kinds import Fitting
 from pipelines.synthesize.pairs import Pair
@@ -59,7 +61,10 @@ class Work:
         engines: Mapping[str, Engine],
     ) -> None:
         self.store, self.library, self.config, self.fitting = store, library, config, fitting
-        self.asking = Asking(config)
+        examples = None
+        if config.examples and config.table:
+            examples = Examples(Path(config.table), library, config.examples, config.seed)
+        self.asking = Asking(config, examples)
         self.engines = engines
         self.spent = Spent()
         self.replies = {e.identity: Replies(store, e, self.spent) for e in engines.values()}
