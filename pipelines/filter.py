@@ -53,12 +53,12 @@ class FilterConfig(MeasuringConfig):
         [],
         description="Rule: SQL over measures that holds for what is kept, or NAME: SQL (repeatable). "
         "A measure that does not apply passes; quantiles are over all that comes in; "
-        "a recipe's rule of that name is replaced.",
+        'a recipe\'s rule of that name is replaced; "loss:MODEL", quoted so, is vlm_loss by that --scorer.',
     )
     recipe: list[str] = Field(
         [],
         description="YAML file of rules, or one that ships (repeatable): "
-        "balanced, documents, infinity_mm, strict.",
+        "balanced, documents, infinity_mm, scored, strict.",
     )
     rules: dict[str, RuleText] = Field(
         {}, description="Rules by name.", json_schema_extra={"recipe_only": True}
