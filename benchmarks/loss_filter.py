@@ -85,8 +85,8 @@ def highest(found: dict[int, float], groups: dict[int, str]) -> set[int]:
     return dropped
 
 
-def defects(folder: Path, scorer: str) -> None:
-    make_scenes(ScenesConfig(out=folder / "scenes", count=COUNT, seed=SEED, defects=0.3))
+def defects(folder: Path, scorer: str, count: int) -> None:
+    make_scenes(ScenesConfig(out=folder / "scenes", count=count, seed=SEED, defects=0.3))
     truth = [json.loads(line) for line in (folder / "scenes/truth.jsonl").read_text().splitlines()]
     found = losses(ingested(folder), scorer)
     good = [found[i] for i in found if not truth[i]["defects"]]
@@ -107,10 +107,10 @@ def defects(folder: Path, scorer: str) -> None:
           f"of all, {len(spoiled) / len(found):.1%}")  # fmt: skip
 
 
-def wrong(folder: Path, scorer: str) -> None:
+def wrong(folder: Path, scorer: str, count: int) -> None:
     make_scenes(
         ScenesConfig(
-            out=folder / "scenes", count=COUNT, seed=SEED + 1, multi_turn_share=0, kinds=ASKED,
+            out=folder / "scenes", count=count, seed=SEED + 1, multi_turn_share=0, kinds=ASKED,
             video_share=0, multi_image_share=0, text_only_share=0,
         )
     )  # fmt: skip
@@ -155,12 +155,12 @@ def swapped(truth: list[dict[str, Any]]) -> dict[int, str]:
     return given
 
 
-def speed(folder: Path, spec: str) -> None:
+def speed(folder: Path, spec: str, count: int) -> None:
     import torch
 
     from infinity_mm.engines import scoring
 
-    make_scenes(ScenesConfig(out=folder / "scenes", count=500, seed=SEED + 2, video_share=0))
+    make_scenes(ScenesConfig(out=folder / "scenes", count=min(count, 500), seed=SEED + 2, video_share=0))
     manifest = ingested(folder)
     library = manifest.library()
     samples = [
@@ -215,12 +215,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--scorer", default="tiny")
+    parser.add_argument("--count", type=int, default=COUNT, help="records that are drawn")
     given = parser.parse_args()
     for name, part in PARTS.items():
         if given.only in (None, name):
             print(f"\n{name}: {given.scorer}")
             with tempfile.TemporaryDirectory() as folder:
-                part(Path(folder), given.scorer)
+                part(Path(folder), given.scorer, given.count)
                 sys.stdout.flush()
 
 

@@ -27,7 +27,7 @@ from pipelines.measures.medium_look import MediumLook
 from pipelines.measures.registry import APART, ARRIVED, DECODES, FAMILIES, META, families, family_of
 from pipelines.measures.sample_look import SampleLook
 from pipelines.measures.tokens import resolve_tokenizer
-from pipelines.measures.vlm_loss import VLM_LOSS, vlm_loss_settings, with_media
+from pipelines.measures.vlm_loss import VLM_LOSS, on_gpu, vlm_loss_settings, with_media
 
 SAMPLE_BATCH = 1024
 MODEL_BATCH = 64  # samples that a model is given at once
@@ -213,13 +213,20 @@ def measure(
                 shards.append(_Unfinished(shard, rows, tuple(wanted), entry, size))
         given = {name: settings[name] for name in named}
         if by_model and shards:
-            given = {n: OPENED_WITH[n](store, manifest, one, workers, report) for n, one in given.items()}
+            given = {
+                name: OPENED_WITH[name](store, manifest, settings[name], workers, report)
+                for name in named
+                if missing[name]  # else its model would be loaded for nothing
+            }
+        at_once = workers
+        if any(name == VLM_LOSS.name and on_gpu(one) for name, one in given.items()):
+            at_once = min(workers, 1)  # another would load the model into the same GPU again
         step = Step(
             name=f"measure {of}{' by a model' if by_model else ''}",
             open=open_model_step if by_model else open_step,
             config=MeasureConfig(store.url, given),
         )
-        _fill(store, step, shards, files, workers, report)
+        _fill(store, step, shards, files, at_once, report)
     return files, missing
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from infinity_mm.chat import VERSION as CHAT_VERSION
-from infinity_mm.engines.base import Failure
+from infinity_mm.engines.base import Failure, Identity
 from infinity_mm.engines.scoring import Sample, Scored, find_scorer
 from infinity_mm.executor import Report
 from infinity_mm.manifest import Manifest
@@ -38,6 +38,11 @@ def vlm_loss_settings(spec: str, max_pixels: int) -> dict[str, Any]:
     """The settings of the family for a scorer. Raises ValueError for one that can't be had."""
     scorer = [CHAT_VERSION, *find_scorer(spec).identity]
     return {"scorer": scorer, "max_pixels": max_pixels, "_spec": spec}
+
+
+def on_gpu(settings: dict[str, Any]) -> bool:
+    """Whether the scorer of these settings runs on a GPU."""
+    return Identity(*settings["scorer"][1:]).device != "cpu"
 
 
 def with_media(

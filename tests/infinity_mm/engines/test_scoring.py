@@ -17,6 +17,8 @@ from infinity_mm.engines import scoring
 from infinity_mm.engines.base import EngineError, Failure
 from infinity_mm.engines.scoring import Loss, Sample, Scorer, find_scorer, open_scorer
 from infinity_mm.media.decode import decode_image
+from infinity_mm.models.shipped import TINY_VLM
+from infinity_mm.scenes import ScenesConfig, make_scenes
 from infinity_mm.schema import Part, Turn
 from trainers.batch import Document
 from trainers.llava.documents import Encoding, Medium, join, lay_out
@@ -272,6 +274,36 @@ def test_batches_hold_as_many_tokens_as_they_may(
     assert sum(fussy.sizes) == 20
     assert 3 <= len(fussy.sizes) <= 4
     assert scorer.losses([]) == []
+
+
+@pytest.mark.skipif(not TINY_VLM.is_dir(), reason="the small VLM does not ship yet")
+def test_the_small_model_finds_what_is_wrong_less_likely(tmp_path: Path) -> None:
+    kinds = ("caption", "colour", "shape", "count", "relation")
+    make_scenes(
+        ScenesConfig(
+            out=tmp_path / "scenes", count=50, seed=5, kinds=kinds, multi_turn_share=0, video_share=0,
+            multi_image_share=0, text_only_share=0,
+        )
+    )  # fmt: skip
+    records = json.loads((tmp_path / "scenes/data.json").read_text())
+    truth = [json.loads(line) for line in (tmp_path / "scenes/truth.jsonl").read_text().splitlines()]
+    said: list[Sample] = []
+    for record, of in zip(records, truth, strict=True):
+        own = of["answers"][0]
+        other = next(
+            t["answers"][0]["text"]
+            for t in truth
+            if (t["kind"], t["language"]) == (of["kind"], of["language"])
+            and t["answers"][0]["value"] != own["value"]
+        )
+        question = record["conversations"][-2]["value"].removeprefix("<image>\n")
+        picture = (tmp_path / "scenes" / record["image"]).read_bytes()
+        said += [talk(question, answer, pictures=[picture]) for answer in (own["text"], other)]
+    found = open_scorer("tiny", "cpu").losses(said)
+    assert all(isinstance(one, Loss) for one in found)
+    right, wrong = (np.array([one.mean for one in found[at::2] if isinstance(one, Loss)]) for at in (0, 1))
+    assert (wrong > right).mean() > 0.9
+    assert np.median(wrong) > 3 * np.median(right)
 
 
 def test_pictures_are_shrunk_where_that_is_asked_for(folders: dict[str, Path]) -> None:
