@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infinity_mm import __version__
+from infinity_mm.engines.scoring import find_scorer
 from infinity_mm.executor import Report
 from infinity_mm.manifest import Manifest, name_is_free, resolve, set_ref
 from infinity_mm.models.embedder import find_embedder
@@ -162,7 +163,10 @@ def _key(store: Store, name: str, config: StageConfig, entry: Entry) -> str:
     content = resolve_tokenizer(tokenizer)["tokenizer_sha256"] if tokenizer else None
     embedder = getattr(config, "embedder", None) if "embedder" in config.model_fields_set else None
     model = find_embedder(embedder).digest if embedder else None
-    return digest_of([__version__, name, config.recorded(), parents, stones, out, content, model])
+    scorer = getattr(config, "scorer", None) if "scorer" in config.model_fields_set else None
+    identity = find_scorer(scorer).identity if scorer else None
+    told = [config.recorded(), parents, stones, out, content, model, identity]
+    return digest_of([__version__, name, *told])
 
 
 def _listed(value: str | list[str]) -> list[str]:
