@@ -81,7 +81,7 @@ def open_engines(config: SynthesizeConfig) -> dict[str, Engine]:
         kind = spec.partition(":")[0]
         found[name] = same or open_engine(spec, config.device, **options.get(kind, {"batch": config.batch}))
     if config.loss is not None:
-        found["scorer"] = Losses(open_scorer(config.loss, config.device, batch=config.batch))
+        found["scorer"] = Losses(open_scorer(config.loss, config.device))
     return found
 
 
