@@ -35,6 +35,7 @@ class Server:
         self.lock = threading.Lock()
         self.url = ""
         self.open: set[socket.socket] = set()
+        self.ended = threading.Event()
 
 
 def completion(text: Any, model: str = "toy", **changes: Any) -> dict[str, Any]:
@@ -104,7 +105,7 @@ class Handler(BaseHTTPRequestHandler):
             case "picture":
                 self.give(400, {"error": {"message": "cannot identify image file"}})
             case "hang":
-                time.sleep(float(rest))
+                self.toy.ended.wait()
                 self.close_connection = True
             case "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -168,6 +169,7 @@ def serving(port: int = 0) -> Iterator[Server]:
     try:
         yield toy
     finally:
+        toy.ended.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -13,7 +13,7 @@ OLD_WEIGHTS = "pytorch_model*.bin"
 def model_folder(rest: str, spec: str) -> Path:
     """The folder of a model: `rest` itself, or what the hub has under that id. Raises ValueError."""
     folder = Path(rest)
-    if folder.is_dir():
+    if rest and folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ValueError(f"engine {spec}: the folder has no config.json")
     else:
