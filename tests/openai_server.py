@@ -131,6 +131,10 @@ class Handler(BaseHTTPRequestHandler):
             case "switch":  # it restarts with another model
                 self.toy.card = self.toy.card | {"root": "/models/other"}
                 self.behave("reset")
+            case "leave":  # the same, once it has answered
+                self.toy.card = self.toy.card | {"root": "/models/other"}
+                self.close_connection = True
+                self.give(200, completion("bye"), {"Connection": "close"})
             case "logprobs":
                 top = [{"token": "yes", "logprob": -0.1}, {"token": "no", "logprob": -9999.0}]
                 end = {"token": "<|im_end|>", "logprob": -0.2, "top_logprobs": []}
