@@ -25,8 +25,12 @@ from infinity_mm.engines.base import (
     Request,
     open_engine,
 )
+from infinity_mm.engines.checks import pictures_of
 from infinity_mm.engines.hf import HfEngine, collate, open_hf
 from infinity_mm.engines.hf_writing import Row
+from infinity_mm.media.decode import decode_image
+from infinity_mm.schema import Part, Turn
+from trainers.llava.generate import Question, Sampling, open_answerer
 
 
 def picture(width: int, height: int, seed: int = 0) -> Picture:
@@ -100,6 +104,29 @@ def test_a_reply_does_not_depend_on_its_batch(engine: HfEngine) -> None:
     assert len({reply.text for reply in together}) == len(GOOD)
     turned = replies(answers(engine, GOOD[::-1]))[::-1]
     assert all(map(same, together, turned))
+
+
+def test_the_model_sees_what_it_sees_where_it_was_trained(engine: HfEngine, exported_model: Path) -> None:
+    answerer = open_answerer(exported_model, "cpu")
+    requests = [GOOD[0], GOOD[1], GOOD[2], GOOD[4]]
+    for request, reply in zip(requests, replies(answers(engine, requests)), strict=True):
+        pictures = pictures_of(request)
+        numbers = iter(range(len(pictures)))
+        turns = tuple(
+            Turn(
+                m.role,
+                tuple(
+                    Part("text", p) if isinstance(p, str) else Part("image", None, next(numbers))
+                    for p in m.parts
+                ),
+            )
+            for m in request.messages
+        )
+        media = tuple([decode_image(picture.data).pixels] for picture in pictures)
+        document = answerer.document(Question(turns, media, ("image",) * len(media)))
+        assert reply.prompt_tokens == len(document.tokens)
+        (ids,) = answerer.tokens([document], Sampling(most=8))
+        assert reply.text == answerer.chat.decode(ids).strip()
 
 
 def test_bad_requests_harm_no_other(engine: HfEngine) -> None:
