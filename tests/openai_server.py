@@ -48,6 +48,8 @@ def completion(text: Any, model: str = "toy", **changes: Any) -> dict[str, Any]:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is one write
+    disable_nagle_algorithm = True
     toy: Server
 
     def setup(self) -> None:

@@ -93,7 +93,7 @@ class HfEngine:
 
         self.spec, self.folder, self.batch, self.dtype, self.device = spec, folder, batch, dtype, device
         self.model, self.processor = model, processor
-        self.tokenizer = getattr(processor, "tokenizer", None)
+        self.tokenizer: Any = getattr(processor, "tokenizer", None)
         if self.tokenizer is None:
             raise ValueError(f"engine {spec}: the model has no processor of pictures and texts together")
         ends = model.generation_config.eos_token_id
