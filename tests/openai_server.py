@@ -35,6 +35,7 @@ class Server:
         self.lock = threading.Lock()
         self.url = ""
         self.open: set[socket.socket] = set()
+        self.ended = threading.Event()
 
 
 def completion(text: Any, model: str = "toy", **changes: Any) -> dict[str, Any]:
@@ -47,6 +48,8 @@ def completion(text: Any, model: str = "toy", **changes: Any) -> dict[str, Any]:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is one write
+    disable_nagle_algorithm = True
     toy: Server
 
     def setup(self) -> None:
@@ -104,7 +107,7 @@ class Handler(BaseHTTPRequestHandler):
             case "picture":
                 self.give(400, {"error": {"message": "cannot identify image file"}})
             case "hang":
-                time.sleep(float(rest))
+                self.toy.ended.wait()
                 self.close_connection = True
             case "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -130,6 +133,10 @@ class Handler(BaseHTTPRequestHandler):
             case "switch":  # it restarts with another model
                 self.toy.card = self.toy.card | {"root": "/models/other"}
                 self.behave("reset")
+            case "leave":  # the same, once it has answered
+                self.toy.card = self.toy.card | {"root": "/models/other"}
+                self.close_connection = True
+                self.give(200, completion("bye"), {"Connection": "close"})
             case "logprobs":
                 top = [{"token": "yes", "logprob": -0.1}, {"token": "no", "logprob": -9999.0}]
                 end = {"token": "<|im_end|>", "logprob": -0.2, "top_logprobs": []}
@@ -168,6 +175,7 @@ def serving(port: int = 0) -> Iterator[Server]:
     try:
         yield toy
     finally:
+        toy.ended.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from infinity_mm.engines.base import Answer, Failure, Picture, Reply, Request
+from infinity_mm.engines.base import Answer, Failure, Message, Picture, Reply, Request
 from infinity_mm.engines.json_schema import mismatch
 from infinity_mm.media.decode import MediaError, decode_image
 
@@ -23,6 +23,31 @@ class Refused(Exception):
 def one_line(said: object, most: int = 300) -> str:
     """What an exception or a server said, without line breaks."""
     return " ".join(str(said).split())[:most]
+
+
+def parts_of(message: Message) -> list[str | Picture]:
+    """A turn's parts, with texts that follow each other as one: whatever a template puts between parts."""
+    parts: list[str | Picture] = []
+    for part in message.parts:
+        if parts and isinstance(part, str) and isinstance(parts[-1], str):
+            parts[-1] += part
+        else:
+            parts.append(part)
+    return parts
+
+
+def special_tokens(tokenizer: Any) -> frozenset[str]:
+    """The texts that a tokenizer of transformers takes for marks: of turns, of pictures, of an end."""
+    return frozenset(t.content for t in tokenizer.added_tokens_decoder.values() if t.special)
+
+
+def plain(request: Request, marks: frozenset[str]) -> None:
+    """Raises Refused for a text that spells a special token: the model would take it for the mark itself."""
+    for message in request.messages:
+        for part in message.parts:
+            spelled = [mark for mark in marks if isinstance(part, str) and mark in part]
+            if spelled:
+                raise Refused("refused", f"a text spells the model's own token {min(spelled)!r}")
 
 
 def pictures_of(request: Request) -> list[Picture]:

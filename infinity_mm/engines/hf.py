@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from infinity_mm.engines.base import Answer, EngineError, Failure, Identity, Message, Picture, Request
-from infinity_mm.engines.checks import Refused, fits, images_of, one_line
+from infinity_mm.engines.checks import Refused, fits, images_of, one_line, parts_of, plain, special_tokens
 from infinity_mm.engines.model_files import model_digest, model_folder
 from infinity_mm.models.torch_device import torch_device
 from infinity_mm.models.torchvision_ops import import_torchvision
@@ -93,7 +93,9 @@ class HfEngine:
 
         self.spec, self.folder, self.batch, self.dtype, self.device = spec, folder, batch, dtype, device
         self.model, self.processor = model, processor
-        self.tokenizer = getattr(processor, "tokenizer", processor)
+        self.tokenizer: Any = getattr(processor, "tokenizer", None)
+        if self.tokenizer is None:
+            raise ValueError(f"engine {spec}: the model has no processor of pictures and texts together")
         ends = model.generation_config.eos_token_id
         listed = ends if isinstance(ends, list) else [ends]
         self.ends = frozenset(end for end in (*listed, self.tokenizer.eos_token_id) if end is not None)
@@ -106,6 +108,7 @@ class HfEngine:
             pad_token_id=self.pad, bos_token_id=model.generation_config.bos_token_id, do_sample=False
         )
         self.context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.marks = special_tokens(self.tokenizer)
         self.parts = _takes_parts(spec, processor)
         self._compilers: dict[str, Any] = {}
 
@@ -138,8 +141,13 @@ class HfEngine:
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
+    def spelling(self, token: int) -> str:
+        """A token alone, special ones too; bytes that are no character yet are U+FFFD."""
+        return str(self.tokenizer.decode([token], clean_up_tokenization_spaces=False))
+
     def _inputs(self, request: Request) -> Mapping[str, Any]:
         """A request as the model takes it. Raises Refused."""
+        plain(request, self.marks)
         images = images_of(request)
         turns = [{"role": message.role, "content": self._content(message)} for message in request.messages]
         try:
@@ -161,10 +169,10 @@ class HfEngine:
     def _content(self, message: Message) -> Any:
         if not self.parts:
             token = self.processor.image_token
-            return "".join(token if isinstance(part, Picture) else part for part in message.parts)
+            return "".join(token if isinstance(part, Picture) else part for part in parts_of(message))
         return [
             {"type": "image"} if isinstance(part, Picture) else {"type": "text", "text": part}
-            for part in message.parts
+            for part in parts_of(message)
         ]
 
     def _answers(self, group: Sequence[Prepared]) -> Iterator[tuple[int, Answer]]:
@@ -200,7 +208,7 @@ class HfEngine:
             self.model.generate(
                 **inputs,
                 max_new_tokens=max(row.request.max_tokens for row in rows),
-                logits_processor=[Writer(rows, self.pad, self.decode)],
+                logits_processor=[Writer(rows, self.pad, self.decode, self.spelling)],
                 stopping_criteria=[Done(rows)],
             )
         return [row.answer(self.decode) for row in rows]

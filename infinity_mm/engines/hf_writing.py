@@ -137,8 +137,8 @@ class Row:
 class Writer(LogitsProcessor):
     """Chooses the next token of every row, and leaves `generate` no other."""
 
-    def __init__(self, rows: Sequence[Row], pad: int, decode: Decode) -> None:
-        self.rows, self.pad, self.decode = rows, pad, decode
+    def __init__(self, rows: Sequence[Row], pad: int, decode: Decode, spelling: Callable[[int], str]) -> None:
+        self.rows, self.pad, self.decode, self.spelling = rows, pad, decode, spelling
         self.most_told = max(row.request.top_logprobs for row in rows)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -177,8 +177,8 @@ class Writer(LogitsProcessor):
         ):
             count = row.request.top_logprobs
             if count and row.finish is None:
-                top = tuple((self.decode([i]), at) for i, at in zip(ids[:count], logs[:count], strict=True))
-                found.append(Token(self.decode([token]), log, top))
+                top = tuple((self.spelling(i), at) for i, at in zip(ids[:count], logs[:count], strict=True))
+                found.append(Token(self.spelling(token), log, top))
             else:
                 found.append(None)
         return found

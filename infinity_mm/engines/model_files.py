@@ -16,7 +16,7 @@ def model_folder(rest: str, spec: str, kind: str = "engine") -> Path:
     Raises ValueError.
     """
     folder = Path(rest)
-    if folder.is_dir():
+    if rest and folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ValueError(f"{kind} {spec}: the folder has no config.json")
     else:

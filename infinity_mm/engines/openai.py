@@ -11,9 +11,9 @@ was lost, and after every new one, before a reply that came over it counts: its 
 must be the same, but for `created`, which vLLM tells anew each time.
 
 What is sent beside OpenAI's own fields depends on who owns the model by that list. vLLM:
-`structured_outputs: {"choice": […]}` for choices, before 0.12 `guided_choice`; SGLang: `regex`; both: `top_k`,
-`min_p` and `repetition_penalty` that switch the model's own habits off. To others nothing is sent for
-choices, and their replies are checked alike. A schema goes as `response_format`.
+`structured_outputs: {"choice": […]}` for choices, before 0.12 `guided_choice`; SGLang: `regex`; both:
+`top_k`, `min_p` and `repetition_penalty` that switch the model's own habits off. To others nothing is sent
+for choices, and their replies are checked alike. A schema goes as `response_format`.
 
 Memory is that of the requests under way, with their pictures in base64, and of answers not yet taken.
 """
@@ -45,7 +45,7 @@ from infinity_mm.engines.base import (
     Request,
     Token,
 )
-from infinity_mm.engines.checks import TOO_LONG, Refused, checked, one_line, pictures_of
+from infinity_mm.engines.checks import TOO_LONG, Refused, checked, one_line, parts_of, pictures_of
 from infinity_mm.media.decode import check_image
 from infinity_mm.media.sniff import sniff
 
@@ -122,7 +122,7 @@ class OpenAIEngine:
         self._client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=None,
-            limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=concurrency),
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="openai", daemon=True)
@@ -234,10 +234,10 @@ class OpenAIEngine:
             told = await self._card()
             if told != self.told:
                 names = [name for name in TOLD if told.get(name) != self.told.get(name)]
-                had, has = ([f"{n} {card.get(n)}" for n in names] for card in (self.told, told))
+                had, has = (", ".join(f"{n} {card.get(n)}" for n in names) for card in (self.told, told))
                 raise EngineError(
-                    f"engine {self.spec}: the server came back with another model, {self._said(', '.join(has))}, "
-                    f"and had {', '.join(had)}: serve that one, or begin anew"
+                    f"engine {self.spec}: the server came back with another model, {self._said(has)}, and "
+                    f"had {self._said(had)}: serve that one, or begin anew"
                 )
             self._unsure = False
 
@@ -376,13 +376,11 @@ def _message(response: httpx2.Response) -> str:
 def content(message: Message) -> str | list[dict[str, Any]]:
     """A turn's parts as OpenAI's API has them; texts one after the other are one."""
     parts: list[dict[str, Any]] = []
-    for part in message.parts:
+    for part in parts_of(message):
         if isinstance(part, Picture):
             form = sniff(memoryview(part.data))
             url = f"data:{MIME.get(form, f'image/{form}')};base64,{base64.b64encode(part.data).decode()}"
             parts.append({"type": "image_url", "image_url": {"url": url}})
-        elif parts and parts[-1]["type"] == "text":
-            parts[-1]["text"] += part
         else:
             parts.append({"type": "text", "text": part})
     return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts

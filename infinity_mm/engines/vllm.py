@@ -1,10 +1,10 @@
-"""Vision-language models by vLLM in this process: `vllm.LLM`, on one or more GPUs, or on a CPU by its CPU build.
+"""Vision-language models by vLLM in this process: `vllm.LLM`, on GPUs, or on a CPU by vLLM's build for it.
 
 Requests are conversations for the model's own chat template, as for transformers and for vLLM's server; their
 pictures are decoded here, as for transformers. vLLM batches what is under way by itself, AHEAD requests at
 most, and keeps what prompts begin with alike (prefix caching): requests about one picture belong next to each
-other. Choices and schemas are guided by vLLM's structured outputs. A choice may be spelled in any tokens, where
-transformers' engine writes it in its tokenizer's own.
+other. Choices and schemas are guided by vLLM's structured outputs, which let a choice be spelled in any
+tokens; transformers' engine writes it in its tokenizer's own.
 
 Time and memory are vLLM's, which takes the memory of the device at once; and the pictures under way.
 """
@@ -28,7 +28,18 @@ from infinity_mm.engines.base import (
     Request,
     Token,
 )
-from infinity_mm.engines.checks import TOO_LONG, Refused, checked, covering, fits, images_of, one_line
+from infinity_mm.engines.checks import (
+    TOO_LONG,
+    Refused,
+    checked,
+    covering,
+    fits,
+    images_of,
+    one_line,
+    parts_of,
+    plain,
+    special_tokens,
+)
 from infinity_mm.engines.model_files import model_digest, model_folder
 from infinity_mm.models.torchvision_ops import import_torchvision
 from infinity_mm.sidecars import installed
@@ -89,6 +100,7 @@ class VllmEngine:
         self.spec, self.folder, self.llm, self.dtype, self.device = spec, folder, llm, dtype, device
         self.context = int(llm.model_config.max_model_len)
         self.tokenizer = llm.get_tokenizer()
+        self.marks = special_tokens(self.tokenizer)
 
     @cached_property
     def identity(self) -> Identity:
@@ -127,6 +139,7 @@ class VllmEngine:
         """Give vLLM a request; its id there. Raises Refused, EngineError."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
+        plain(request, self.marks)
         images = iter(images_of(request))
         turns = [{"role": m.role, "content": _content(m, images)} for m in request.messages]
         try:
@@ -191,7 +204,7 @@ def _content(message: Message, images: Iterator[Any]) -> Any:
         {"type": "image_pil", "image_pil": next(images)}
         if isinstance(part, Picture)
         else {"type": "text", "text": part}
-        for part in message.parts
+        for part in parts_of(message)
     ]
 
 
