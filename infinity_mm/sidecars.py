@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from infinity_mm.schema import ID
 from infinity_mm.store import Store, digest_of, file_digest
 
-# What may be otherwise tomorrow: such media are measured again next time.
-UNAVAILABLE = ("missing_media", "unreadable_media", "changed_media", "crashed_worker")
+# What may be otherwise tomorrow, or on another machine: such rows are measured again next time.
+UNAVAILABLE = ("missing_media", "unreadable_media", "changed_media", "crashed_worker", "out_of_memory")
 
 
 class Measure(NamedTuple):

@@ -19,13 +19,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load(path: Path) -> Any:
-    """What a recipe says. Raises FileNotFoundError, and ValueError for what can't be read or is not YAML."""
+def load(path: Path, what: str = "recipe") -> Any:
+    """What a YAML file says; `what` it is, for errors. Raises FileNotFoundError, and ValueError for what
+    can't be read or is not YAML."""
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"recipe {path} can't be read: {error}") from None
+        raise ValueError(f"{what} {path} can't be read: {error}") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{what} {path} is not YAML: {' '.join(str(error).split())}") from None

@@ -53,3 +53,8 @@ class MeasuringConfig(LookingConfig):
         description="Model of clip_score: open_clip:MODEL/PRETRAINED, hf:ID_OR_FOLDER, or tiny, "
         "which knows the toy data of `imm scenes` and nothing else.",
     )
+    scorer: str = Field(
+        "tiny",
+        description="Model of vlm_loss: hub ID or folder of a vision-language model, ?pixels=N behind it to "
+        "shrink pictures; or tiny, which knows the toy data of `imm scenes` and nothing else.",
+    )

@@ -13,9 +13,9 @@ two batches a worker, and the vectors of the shards under way.
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -180,10 +180,20 @@ def open_step(config: EmbedConfig) -> Work:
     return work
 
 
+class Placed(Protocol):
+    """A model that is there: where it runs, and by which libraries."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def libraries(self) -> Sequence[str]: ...
+
+
 class OneThread:
     """Torch on one thread of a CPU meanwhile: sums come out the same for any number of workers."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: Placed) -> None:
         self.here = found.device == "cpu" and "torch" in found.libraries
 
     def __enter__(self) -> None:

@@ -24,11 +24,13 @@ from pipelines.judge import Account, Judge, ledger_table
 from pipelines.measure import measure, settings_of, sidecar_entries
 from pipelines.measures.alignment import MODEL
 from pipelines.measures.registry import DECODES, DERIVED, FAMILIES
+from pipelines.measures.vlm_loss import named, one_scorer
 from pipelines.rules import BUILT_IN, Compiled, Rule, RuleError, check_name, compiled, parse_rule, roots
 from pipelines.selection import Verdict, select
 
 RECIPES = Path(__file__).parent / "recipes"
-RECIPE_KEYS = ("rules", "allow", "max_pixels", "tokenizer", "embedder", "seed")
+MOST_TOLD = 8  # limits of a rule
+RECIPE_KEYS = ("rules", "allow", "max_pixels", "tokenizer", "embedder", "scorer", "seed")
 
 
 class RuleText(BaseModel):
@@ -51,12 +53,12 @@ class FilterConfig(MeasuringConfig):
         [],
         description="Rule: SQL over measures that holds for what is kept, or NAME: SQL (repeatable). "
         "A measure that does not apply passes; quantiles are over all that comes in; "
-        "a recipe's rule of that name is replaced.",
+        'a recipe\'s rule of that name is replaced; "loss:MODEL", quoted so, is vlm_loss by that --scorer.',
     )
     recipe: list[str] = Field(
         [],
         description="YAML file of rules, or one that ships (repeatable): "
-        "balanced, documents, infinity_mm, strict.",
+        "balanced, documents, infinity_mm, scored, strict.",
     )
     rules: dict[str, RuleText] = Field(
         {}, description="Rules by name.", json_schema_extra={"recipe_only": True}
@@ -82,7 +84,7 @@ class FilterConfig(MeasuringConfig):
         rules = {**recipe.get("rules", {}), **(values.get("rules") or {})}
         values["rules"] = {k: {"keep": v} if isinstance(v, str) else v for k, v in rules.items()}
         values["allow"] = list(dict.fromkeys([*recipe.get("allow", []), *(values.get("allow") or [])]))
-        return {k: v for k, v in recipe.items() if k not in ("rules", "allow")} | values
+        return _with_scorer({k: v for k, v in recipe.items() if k not in ("rules", "allow")} | values)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -111,6 +113,27 @@ class FilterConfig(MeasuringConfig):
             if name not in rules:
                 raise RuleError(f"no rule {name!r}: the rules are {', '.join(rules)}")
         return [compiled(rule) for name, rule in rules.items() if name not in self.allow]
+
+
+def _with_scorer(values: dict[str, Any]) -> dict[str, Any]:
+    """Each "loss:MODEL" in the rules as what it stands for. Raises ValueError where they name two models."""
+    models: list[str] = []
+
+    def plain(text: Any) -> Any:
+        if not isinstance(text, str):
+            return text
+        text, found = named(text)
+        models.extend(found)
+        return text
+
+    rules = {
+        name: {**rule, "keep": plain(rule.get("keep"))} if isinstance(rule, dict) else rule
+        for name, rule in values["rules"].items()
+    }
+    where = values.get("where")
+    values = values | {"rules": rules} | ({"where": [*map(plain, where)]} if isinstance(where, list) else {})
+    scorer = one_scorer(values.get("scorer"), models)
+    return values | ({"scorer": scorer} if scorer is not None else {})
 
 
 def _joined(recipes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -182,9 +205,11 @@ def run(config: FilterConfig, report: Report | None = None) -> dict[str, Any]:
         result: dict[str, Any] = {
             "stage": "filter",
             "reasons": dict(sorted(ledger.reasons.items())),
-            "rules": _recorded_rules(rules, accounts),
+            "rules": _recorded_rules(rules, accounts, judge),
             "measured_shards": sum(measured.values()),
-            "note": "\n".join([*_remarks(rules, accounts, judge.seen), *_measured_note(measured)]),
+            "note": "\n".join(
+                [*_remarks(rules, accounts, judge.seen), *_cut_notes(rules, judge), *_measured_note(measured)]
+            ),
         }
         kept = sum(len(s.selected.rows) for s in shards)
         if config.dry_run:
@@ -212,7 +237,7 @@ def run(config: FilterConfig, report: Report | None = None) -> dict[str, Any]:
         return {**result, "name": config.out, **made.reference()}
 
 
-def _recorded_rules(rules: list[Compiled], accounts: list[Account]) -> list[dict[str, Any]]:
+def _recorded_rules(rules: list[Compiled], accounts: list[Account], judge: Judge) -> list[dict[str, Any]]:
     """What the manifest says of the rules that made it, and what each did."""
     return [
         {
@@ -221,8 +246,9 @@ def _recorded_rules(rules: list[Compiled], accounts: list[Account]) -> list[dict
             "meaning": r.rule.meaning,
             "reads": list(r.reads),
             **a._asdict(),
+            **({"cuts": [cut._asdict() for cut in cuts]} if (cuts := judge.cuts(number)) else {}),
         }
-        for r, a in zip(rules, accounts, strict=True)
+        for number, (r, a) in enumerate(zip(rules, accounts, strict=True))
     ]
 
 
@@ -246,6 +272,23 @@ def _remarks(rules: list[Compiled], accounts: list[Account], samples: int) -> li
     if idle:
         said.append(f"drops nothing: {', '.join(idle)}")
     return said
+
+
+def _cut_notes(rules: list[Compiled], judge: Judge) -> list[str]:
+    """The limits that rules worked out, the first few of each."""
+    notes = []
+    for number, rule in enumerate(rules):
+        cuts = judge.cuts(number)
+        of = [
+            " for ".join([cut.limit, *[", ".join(map(str, cut.group.values()))] * bool(cut.group)])
+            for cut in cuts
+            if cut.limit is not None
+        ]
+        if of and rule.comparison is not None:
+            more = f"; and {len(of) - MOST_TOLD:,} more" if len(of) > MOST_TOLD else ""
+            limit = f"{rule.comparison.left} {rule.comparison.operator}"
+            notes.append(f"rule {rule.rule.name}, worked out: {limit} {'; '.join(of[:MOST_TOLD])}{more}")
+    return notes
 
 
 def _measured_note(measured: dict[str, int]) -> list[str]:

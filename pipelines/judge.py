@@ -24,6 +24,7 @@ from pipelines.rules import Compiled, RuleError, check_type, first_line, roots
 PASS, BROKEN, FAILED = 0, 1, 2
 DETAIL_OF = {"media_error": "media_error_detail"}  # said in the ledger beside the value of the former
 DIGITS = 6
+MOST_CUTS = 1000
 BARE = ":bare"  # the row of a sample without media
 
 
@@ -48,6 +49,16 @@ class Finding(NamedTuple):
     row: np.ndarray
     broken: np.ndarray
     sides: pl.DataFrame | None
+
+
+class Cut(NamedTuple):
+    """A limit that was worked out. `group`: the values that its samples share, by measure, and none where it
+    is of all; `measured`: rows that have a value, `over`: those of them that it drops."""
+
+    group: dict[str, str | None]
+    limit: str | None
+    measured: int
+    over: int
 
 
 class Decided(NamedTuple):
@@ -91,6 +102,7 @@ class Judge:
         self.frames = Frames(manifest, names, files, seed)
         self.seen = 0
         self._counts = np.zeros((len(self.rules), len(Account._fields)), np.int64)
+        self._cuts: dict[int, list[Cut]] = {}
         self._whole = self._decide_whole(files, seed)
 
     def decide(self, number: int, at: np.ndarray, table: pa.Table) -> Decided:
@@ -132,6 +144,11 @@ class Judge:
         owners = np.arange(len(frame)) if owners is None else owners
         return Sides(sides[":left"], sides[":right"], owners, medium, _failed(rule, frame), finding.broken)
 
+    def cuts(self, number: int) -> list[Cut]:
+        """The limits that a rule worked out from all samples, a group each, MOST_CUTS of them at most; empty
+        where its limit is written in it, or is another for each sample."""
+        return self._cuts.get(number, [])
+
     def accounts(self) -> list[Account]:
         """Of each rule, over the shards decided so far."""
         return [Account(*map(int, row)) for row in self._counts]
@@ -167,7 +184,13 @@ class Judge:
                     frame = frame.with_columns(pl.Series(BARE, uses.medium < 0))
                 frames[i].append(frame)
                 owners[i].append(owner)
-        return {i: _whole(rule, frames[i], owners[i], sizes) for i, rule in wanted.items()}
+        found = {}
+        for i, rule in wanted.items():
+            whole = pl.concat(frames[i])
+            keep, sides = _decided_whole(rule, whole)
+            self._cuts[i] = _cuts(rule, whole, keep, sides)
+            found[i] = _split(rule, frames[i], owners[i], sizes, keep, sides)
+        return found
 
     def _shards(self) -> Iterator[tuple[int, np.ndarray, pa.Table]]:
         """Each shard's samples that are not withdrawn, as `pipelines.selection.select` gives them."""
@@ -237,14 +260,47 @@ def _worked_out(rule: Compiled, frame: pl.DataFrame, expression: pl.Expr) -> pl.
         ) from None
 
 
-def _whole(
-    rule: Compiled, frames: list[pl.DataFrame], owners: list[np.ndarray | None], sizes: list[int]
-) -> dict[int, Finding]:
-    whole = pl.concat(frames)
+def _decided_whole(rule: Compiled, whole: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame | None]:
+    """A rule and the sides of its comparison on all rows."""
     keep = _keep(rule, whole)
     if BARE in whole.columns and all(is_media(name) or name == "source" for name in rule.reads):
         keep = keep.set(whole[BARE], None)  # an average of pictures says nothing of a sample without one
-    sides = _sides(rule, whole)
+    return keep, _sides(rule, whole)
+
+
+def _cuts(rule: Compiled, whole: pl.DataFrame, keep: pl.Series, sides: pl.DataFrame | None) -> list[Cut]:
+    """The limit of each group, the groups in order."""
+    names = rule.groups
+    if sides is None or names is None:
+        return []
+    right = pl.col(":right").drop_nulls()
+    told = pl.DataFrame([*(whole[name] for name in names), *sides, (~keep).alias(":over")])
+    told = told.group_by(names or pl.lit(0).alias(":all")).agg(
+        right.first().alias(":limit"),
+        right.n_unique().alias(":limits"),
+        pl.col(":left").count().alias(":measured"),
+        pl.col(":over").sum(),
+    )
+    if (told[":limits"] > 1).any():
+        return []
+    told = told.sort(names)[:MOST_CUTS] if names else told
+    shared = [text_of(told[name]) for name in names]
+    limits = text_of(told[":limit"])
+    return [
+        Cut({name: of[row] for name, of in zip(names, shared, strict=True)}, limits[row], measured, over)
+        for row, (measured, over) in enumerate(told.select(":measured", ":over").rows())
+    ]
+
+
+def _split(
+    rule: Compiled,
+    frames: list[pl.DataFrame],
+    owners: list[np.ndarray | None],
+    sizes: list[int],
+    keep: pl.Series,
+    sides: pl.DataFrame | None,
+) -> dict[int, Finding]:
+    """What was found of all rows, by shard."""
     found, start = {}, 0
     for number, (frame, owner, size) in enumerate(zip(frames, owners, sizes, strict=True)):
         piece = slice(start, start + len(frame))

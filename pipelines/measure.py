@@ -22,15 +22,18 @@ from infinity_mm.sidecars import Family, sidecar_entry, sidecar_name, table_of, 
 from infinity_mm.store import Store
 from infinity_mm.tombstones import read_tombstones
 from pipelines.config import MeasuringConfig
-from pipelines.measures.alignment import MODEL, Answer, alignment_settings, with_embeddings
+from pipelines.measures.alignment import ALIGNMENT, MODEL, Answer, alignment_settings, with_embeddings
 from pipelines.measures.medium_look import MediumLook
 from pipelines.measures.registry import APART, ARRIVED, DECODES, FAMILIES, META, families, family_of
 from pipelines.measures.sample_look import SampleLook
 from pipelines.measures.tokens import resolve_tokenizer
+from pipelines.measures.vlm_loss import VLM_LOSS, on_gpu, vlm_loss_settings, with_media
 
 SAMPLE_BATCH = 1024
-MODEL_BATCH = 64  # samples whose texts a model takes at once
-PIECES = {"media": 64, "samples": 4096}  # rows of a piece
+MODEL_BATCH = 64  # samples that a model is given at once
+PIECES = {"media": 64, "samples": 4096, MODEL: 256}  # rows of a piece
+# What families that a model measures are opened with, for a manifest.
+OPENED_WITH = {ALIGNMENT.name: with_embeddings, VLM_LOSS.name: with_media}
 FAILURES = (ArithmeticError, LookupError, OSError, MemoryError, RecursionError)
 
 Settings = dict[str, dict[str, Any]]  # by family
@@ -172,8 +175,10 @@ def settings_of(config: MeasuringConfig, measures: Collection[str]) -> Settings:
             settings[name] = {"fields": sorted(m.removeprefix(META) for m in wanted[name])}
         elif FAMILIES[name].cost in DECODES:
             settings[name] = {"max_pixels": config.max_pixels}
-        elif FAMILIES[name].cost == MODEL:
+        elif name == ALIGNMENT.name:
             settings[name] = alignment_settings(config.embedder, config.max_pixels)
+        elif name == VLM_LOSS.name:
+            settings[name] = vlm_loss_settings(config.scorer, config.max_pixels)
         elif name == "tokens":
             settings[name] = resolve_tokenizer(config.tokenizer) if config.tokenizer else {}
         else:
@@ -204,16 +209,24 @@ def measure(
                     wanted.append(name)
                     missing[name] += 1
             if wanted:
-                shards.append(_Unfinished(shard, rows, tuple(wanted), entry, PIECES[of]))
+                size = PIECES[MODEL if by_model else of]
+                shards.append(_Unfinished(shard, rows, tuple(wanted), entry, size))
         given = {name: settings[name] for name in named}
         if by_model and shards:
-            given = {n: with_embeddings(store, manifest, one, workers, report) for n, one in given.items()}
+            given = {
+                name: OPENED_WITH[name](store, manifest, settings[name], workers, report)
+                for name in named
+                if missing[name]  # else its model would be loaded for nothing
+            }
+        at_once = workers
+        if any(name == VLM_LOSS.name and on_gpu(one) for name, one in given.items()):
+            at_once = min(workers, 1)  # another would load the model into the same GPU again
         step = Step(
             name=f"measure {of}{' by a model' if by_model else ''}",
             open=open_model_step if by_model else open_step,
             config=MeasureConfig(store.url, given),
         )
-        _fill(store, step, shards, files, workers, report)
+        _fill(store, step, shards, files, at_once, report)
     return files, missing
 
 

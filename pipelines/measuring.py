@@ -5,7 +5,7 @@ A measure is kept for good with the shard it is of: no later stage makes it agai
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from infinity_mm.executor import Report
 from infinity_mm.manifest import Manifest
@@ -21,6 +21,7 @@ from pipelines.measures.registry import (
     listed,
     unknown,
 )
+from pipelines.measures.vlm_loss import NAME, SHORT, one_scorer
 from pipelines.values import Values, summary
 
 
@@ -34,9 +35,21 @@ class MeasureConfig(MeasuringConfig):
         [],
         alias="with",
         description="Measure or family to measure (repeatable) "
-        "[default: all but clip_score, pixel_digest and symmetries].",
+        "[default: all but clip_score, vlm_loss, pixel_digest and symmetries]; "
+        "loss:MODEL is vlm_loss by that scorer.",
     )
     list_: bool = Field(False, alias="list", description="Measure nothing: list every measure.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scorer(cls, values: Any) -> Any:
+        """`loss:MODEL` as what it stands for."""
+        if not isinstance(values, dict) or not isinstance(names := values.get("with"), list):
+            return values
+        models = [name.removeprefix(SHORT) for name in names if str(name).startswith(SHORT)]
+        scorer = one_scorer(values.get("scorer"), models)
+        names = [NAME if str(name).startswith(SHORT) else name for name in names]
+        return values | {"with": names} | ({"scorer": scorer} if scorer is not None else {})
 
     @field_validator("with_")
     @classmethod

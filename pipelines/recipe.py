@@ -8,7 +8,8 @@
 
 Each stage takes the options of its command, with `_` for `-`; `store` and `workers` at the top hold for all.
 A stage is skipped if it was run before with the same configuration on the same manifests, and nothing was
-withdrawn since. Ingest always looks at its files, and reads only those that are new or changed.
+withdrawn since. Ingest always looks at its files, and reads only those that are new or changed; tag always
+looks at its model, and tags only what is new to it.
 """
 
 import json
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infinity_mm import __version__
+from infinity_mm.engines.scoring import find_scorer
 from infinity_mm.executor import Report
 from infinity_mm.manifest import Manifest, name_is_free, resolve, set_ref
 from infinity_mm.models.embedder import find_embedder
@@ -35,6 +37,9 @@ from pipelines.fingerprint import FingerprintConfig
 from pipelines.ingest import stage as ingest
 from pipelines.ingest.config import IngestConfig
 from pipelines.measures.tokens import resolve_tokenizer
+from pipelines.synthesize import stage as synthesize
+from pipelines.synthesize.config import SynthesizeConfig
+from pipelines.tag import stage as tag
 
 
 class Entry(NamedTuple):
@@ -52,6 +57,8 @@ STAGES: dict[str, Entry] = {
     "dedup": Entry(DedupConfig, dedup.run, ("manifest", "against"), True),
     "fingerprint": Entry(FingerprintConfig, fingerprint.run, ("manifest",), False),
     "decontaminate": Entry(DecontaminateConfig, decontaminate.run, ("manifest",), True),
+    "tag": Entry(tag.TagConfig, tag.run, ("manifest",), False),
+    "synthesize": Entry(SynthesizeConfig, synthesize.run, ("manifest",), True),
     "mix": Entry(mix.MixConfig, mix.run, ("manifests",), True),
     "split": Entry(split.SplitConfig, split.run, ("manifest",), True),
     "export": Entry(export.ExportConfig, export.run, ("manifest",), False),
@@ -156,7 +163,10 @@ def _key(store: Store, name: str, config: StageConfig, entry: Entry) -> str:
     content = resolve_tokenizer(tokenizer)["tokenizer_sha256"] if tokenizer else None
     embedder = getattr(config, "embedder", None) if "embedder" in config.model_fields_set else None
     model = find_embedder(embedder).digest if embedder else None
-    return digest_of([__version__, name, config.recorded(), parents, stones, out, content, model])
+    scorer = getattr(config, "scorer", None) if "scorer" in config.model_fields_set else None
+    identity = find_scorer(scorer).identity if scorer else None
+    told = [config.recorded(), parents, stones, out, content, model, identity]
+    return digest_of([__version__, name, *told])
 
 
 def _listed(value: str | list[str]) -> list[str]:

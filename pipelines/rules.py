@@ -38,6 +38,7 @@ ADVICE = {
 MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 # At the top of an expression any of these makes it more than one comparison.
 JOINS = {"and", "or", "not", "between", "in", "like", "ilike", "is", "case", "rlike", "regexp", "xor"}
+GROUPS = re.compile(r"\bover\s*\(\s*(?:partition\s+by\s+([^()]+?))?\s*\)", re.IGNORECASE)
 CALLS = re.compile(r"(\w+|[\"`])\s*\(")  # a name in quotes may be any function
 # What may stand before a bracket in an expression that looks at one row alone. Polars does not tell; with any
 # other function, or a window, all rows are held at once, which is right for these too and only costs memory.
@@ -106,6 +107,18 @@ class Compiled:
         """The two limits of a rule that is one measure BETWEEN two numbers."""
         found = BETWEEN.fullmatch(self.sql)
         return Range(*sorted((float(found[1]), float(found[2])))) if found else None
+
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        """The measures within whose values its limit is worked out, none for one limit of all samples; None
+        where it has several limits, or one that is no window's."""
+        if self.comparison is None or self.comparison.fixed or self.by_row:
+            return None
+        found = {" ".join(by.split()) for by in GROUPS.findall(self.comparison.right)}
+        if len(found) > 1:
+            return None
+        names = tuple(name.strip().strip('"') for name in "".join(found).split(",") if name.strip())
+        return names if set(names) <= set(self.reads) else None
 
     @property
     def expression(self) -> pl.Expr:

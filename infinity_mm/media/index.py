@@ -38,7 +38,8 @@ class Found(NamedTuple):
 
 
 class Unavailable(ValueError):
-    """A medium that can't be had: `reason` is missing_media, unreadable_media, changed_media or withdrawn."""
+    """A medium that can't be had: `reason` is missing_media, unreadable_media, changed_media or withdrawn; or
+    what could not be made of it here, out_of_memory."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")

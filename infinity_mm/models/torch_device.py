@@ -3,12 +3,13 @@
 from typing import Any
 
 
-def torch_device(spec: str, device: str | None) -> tuple[str, str]:
-    """(device, dtype) for a model: float16 on a GPU, float32 on a CPU. Raises ValueError."""
+def torch_device(spec: str, device: str | None, kind: str = "embedder") -> tuple[str, str]:
+    """(device, dtype) for a model: float16 on a GPU, float32 on a CPU. `kind` is what it is to be. Raises
+    ValueError."""
     try:
         import torch
     except ImportError:
-        raise ValueError(f"embedder {spec} needs torch: pip install 'infinity-mm[models]'") from None
+        raise ValueError(f"{kind} {spec} needs torch: pip install 'infinity-mm[models]'") from None
     there = torch.cuda.is_available()
     device = device or ("cuda" if there else "cpu")
     if device.partition(":")[0] not in ("cpu", "cuda"):

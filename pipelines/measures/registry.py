@@ -18,6 +18,7 @@ from pipelines.measures.structure import STRUCTURE
 from pipelines.measures.text import TEXT
 from pipelines.measures.tokens import TOKENS
 from pipelines.measures.validity import VALIDITY
+from pipelines.measures.vlm_loss import VLM_LOSS
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -39,6 +40,7 @@ FAMILIES: dict[str, Family] = {
         CLIP_HASH,
         PIXELS,
         ALIGNMENT,
+        VLM_LOSS,
     )
 }
 ARRIVED, META = "arrived", "meta."

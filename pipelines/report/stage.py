@@ -39,6 +39,7 @@ from pipelines.report.stages import failures, merged, names_of, steps, titles_of
 from pipelines.values import Column, Values
 
 MOST_CARDS = 12
+OPTION_OF = {"alignment": "embedder", "vlm_loss": "scorer"}  # names the model of a family
 MOST_ONLY = 4
 # Shown apart, or of no use in a histogram.
 APART = (
@@ -125,7 +126,7 @@ def _is_there(config: ReportConfig, manifests: Sequence[Manifest], family: Famil
     try:
         settings = settings_of(config, family.measures)
     except ValueError:
-        if "embedder" in config.model_fields_set:
+        if OPTION_OF[family.name] in config.model_fields_set:
             raise
         return False
     return all(is_measured(manifest, settings) for manifest in manifests)

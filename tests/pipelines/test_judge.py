@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from inputs import jpeg, ledger, reasons, record, samples
 
 from infinity_mm.manifest import Manifest, publish
+from infinity_mm.store import Store
 from pipelines.filter import FilterConfig
 from pipelines.filter import run as run_filter
 from pipelines.ingest.config import IngestConfig
@@ -92,6 +93,86 @@ def test_a_rule_of_many_samples_sees_all_that_come_in(ingest: Ingest, dataset: D
     assert (row["value"], row["limit"]) == ("37", "loss <= 36")
     beside = filtered(manifest, rule, "short: answer_chars <= 20", out="y")
     assert sorted(i for i, r in places(beside).items() if r == "loss") == [36, 37, 38, 39]
+
+
+def cuts(manifest: Manifest, *where: str, **options: Any) -> tuple[list[Any], str]:
+    """The limits of the last rule of a dry run, and what is said of all."""
+    config = FilterConfig(
+        store=manifest.store.url, manifest="raw", dry_run=True, where=list(where), **{"workers": 0, **options}
+    )
+    result = run_filter(config)
+    return result["rules"][-1].get("cuts", []), result["note"]
+
+
+def test_limits_that_are_worked_out_are_told_by_group(ingest: Ingest, dataset: Dataset) -> None:
+    numbers = {"one": 40, "two": 19, "three": 20, "none": 0}
+    records = [
+        record(None, f"Question {i} of {source}?", source=source, loss=float(i))
+        for source, count in numbers.items()
+        for i in range(count)
+    ]
+    records += [record(None, f"{i}?", source="one", loss="no number") for i in range(3)]
+    records += [record(None, f"{i} or so?", source="none") for i in range(2)]
+    manifest = ingest(dataset(records, {}), source_field="source")
+    rule = "loss <= QUANTILE_DISC(loss, 0.95) OVER (PARTITION BY source)"
+    found, note = cuts(manifest, rule)
+    assert found == [
+        {"group": {"source": "none"}, "limit": None, "measured": 0, "over": 0},
+        {"group": {"source": "one"}, "limit": "37", "measured": 40, "over": 2},
+        {"group": {"source": "three"}, "limit": "18", "measured": 20, "over": 1},
+        {"group": {"source": "two"}, "limit": "18", "measured": 19, "over": 0},
+    ]
+    assert "rule loss, worked out: loss <= 37 for one; 18 for three; 18 for two\n" in note
+    made = filtered(manifest, rule)
+    assert made.document["rules"][-1]["cuts"] == found
+    assert {(r["value"], r["limit"]) for r in ledger(made) if r["reason"] == "loss"} == {
+        ("38", "loss <= 37"), ("39", "loss <= 37"), ("19", "loss <= 18")
+    }  # fmt: skip
+    by_two = rule.replace("source)", "source, language)")
+    assert {tuple(cut["group"]) for cut in cuts(manifest, by_two)[0]} == {("source", "language")}
+    assert cuts(manifest, "loss <= AVG(loss)")[0][0]["group"] == {}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "loss <= 2",
+        "loss <= chars",
+        "loss <= QUANTILE_DISC(loss, 0.9) + chars",
+        "loss <= 1 + MAX(loss) OVER (PARTITION BY source) - MIN(loss) OVER (PARTITION BY language)",
+        "loss <= ROW_NUMBER() OVER (PARTITION BY source ORDER BY chars)",
+        "loss < 2 OR loss < AVG(loss)",
+    ],
+)
+def test_other_limits_are_no_cuts(mixed: Manifest, rule: str) -> None:
+    assert cuts(mixed, rule)[0] == []
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9)), min_size=1, max_size=60))
+def test_a_quantile_drops_at_most_its_share_and_no_tie(
+    tmp_path_factory: pytest.TempPathFactory, values: list[tuple[str, int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("ties")
+    records = [
+        record(None, f"Question {i}?", source=source, loss=float(loss))
+        for i, (source, loss) in enumerate(values)
+    ]
+    (folder / "data.json").write_text(json.dumps(records))
+    store = str(folder / "store")
+    made = run_ingest(
+        IngestConfig(
+            inputs=[str(folder / "data.json")], store=store, out="raw", source_field="source", workers=0
+        )
+    )
+    manifest = Manifest.open(Store.open(store), made["manifest"])
+    rule = "loss <= QUANTILE_DISC(loss, 0.9) OVER (PARTITION BY source)"
+    dropped = set(places(filtered(manifest, rule)))
+    for group in {source for source, _ in values}:
+        losses = {i: loss for i, (source, loss) in enumerate(values) if source == group}
+        gone = [loss for i, loss in losses.items() if i in dropped]
+        assert len(gone) * 10 <= len(losses)
+        assert not gone or min(gone) > max(loss for i, loss in losses.items() if i not in dropped)
 
 
 def test_the_ledger_says_value_limit_medium_and_the_other_rules(mixed: Manifest) -> None:

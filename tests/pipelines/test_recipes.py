@@ -35,7 +35,7 @@ def test_every_recipe_that_ships_is_whole(name: str) -> None:
 
 
 def test_the_recipes_that_ship() -> None:
-    assert shipped_recipes() == ["balanced", "documents", "infinity_mm", "strict"]
+    assert shipped_recipes() == ["balanced", "documents", "infinity_mm", "scored", "strict"]
 
 
 @pytest.mark.parametrize(

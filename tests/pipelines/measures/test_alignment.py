@@ -135,7 +135,7 @@ def test_pieces_and_workers_change_nothing(
     ingest: Ingest, plain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipelines.measure, "MODEL_BATCH", 4)
-    monkeypatch.setattr(pipelines.measure, "PIECES", {"media": 3, "samples": 8})
+    monkeypatch.setattr(pipelines.measure, "PIECES", {"media": 3, "samples": 8, "model": 8})
     found = [scores(ingest(plain, store=store), workers=workers) for store, workers in (("a", 0), ("b", 2))]
     assert found[0] == found[1]
     assert sum(score is not None for score, _ in found[0]) == 35

@@ -9,12 +9,8 @@ compared too: what is seen otherwise moves them long before it moves an answer.
 """
 
 import base64
-import importlib.util
 import io
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from vllm_python import run_vllm, vllm_python
 
 from infinity_mm.image_tokens import Geometry, Visual
 from infinity_mm.schema import Part, Turn
@@ -35,8 +32,6 @@ from trainers.llava.generate import Answerer, Question, Sampling, open_answerer
 from trainers.llava.model import Llava
 from trainers.llava.tiles import tiles
 
-ROOT = Path(__file__).resolve().parents[3]
-VARIABLE = "IMM_VLLM_PYTHON"
 TOWER = {
     "model_type": "siglip_vision_model",
     "image_size": 32,
@@ -63,30 +58,11 @@ MARGIN = 2.0  # by which each token of an answer is ahead of the next likeliest,
 CLOSE = (
     1e-4  # log probabilities; zeros as newlines or pixels off by 2 of 255 move them by more, rounding by 2e-5
 )
-ENGINE = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in the process that asks
-    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
-    "VLLM_NO_USAGE_STATS": "1",
-    "HF_HUB_OFFLINE": "1",
-}
-SITE = """\
-from infinity_mm.models.torchvision_ops import import_torchvision
-
-import_torchvision()
-"""  # as sitecustomize: vLLM looks at a model's class in a process of its own, which imports torchvision too
 
 
 @pytest.fixture
 def python() -> str:
-    """The interpreter that has vLLM, or a skip that says what is missing; under CI a failure."""
-    if named := os.environ.get(VARIABLE):
-        return named
-    if importlib.util.find_spec("vllm") is not None:
-        return sys.executable
-    message = f"needs vLLM: it is not installed here, and {VARIABLE} names no interpreter that has it"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message, pytrace=False)
-    pytest.skip(message)
+    return vllm_python()
 
 
 def picture(size: tuple[int, int]) -> np.ndarray:
@@ -207,20 +183,12 @@ def message(turn: Turn, question: Question) -> dict[str, Any]:
 
 def ask_vllm(python: str, asked: Mapping[Path, Sequence[Question]], work: Path) -> list[list[Any]]:
     """Each folder's prompts, answers and their log probabilities, by vLLM."""
-    (work / "site").mkdir()
-    (work / "site" / "sitecustomize.py").write_text(SITE)
     said = [
         {"folder": str(folder), "batches": [[[message(t, q) for t in q.turns] for q in b] for b in questions]}
         for folder, questions in asked.items()
     ]
     (work / "questions.json").write_text(json.dumps(said), encoding="utf-8")
-    environment = {**os.environ, **ENGINE, "PYTHONPATH": os.pathsep.join([str(work / "site"), str(ROOT)])}
-    script = ROOT / "tests" / "vllm_answers.py"
-    done = subprocess.run(
-        [python, script, work / "questions.json", work / "answers.json"],
-        capture_output=True, text=True, timeout=600, env=environment,
-    )  # fmt: skip
-    assert done.returncode == 0, f"vLLM, by {python}:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    run_vllm(python, "vllm_answers.py", work / "questions.json", work / "answers.json", work=work)
     found: list[list[Any]] = json.loads((work / "answers.json").read_text(encoding="utf-8"))
     return found
 
