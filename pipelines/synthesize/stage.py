@@ -118,6 +118,7 @@ def decide(
     again = Work(store, work.library, config, work.fitting, stored)
     there = There(manifest)
     writer = Writer(store, made_with(work))
+    drawn: Counter[str] = Counter()
     accepted: Counter[str] = Counter()
     with Ledger(store) as ledger:
 
@@ -128,6 +129,7 @@ def decide(
         report.start("decide", sum(len(unit) for unit in todo), "pictures")
         for unit in todo:
             pairs = again.unit(unit)
+            drawn.update(pair.kind.id for pair in pairs)
             for pair in pairs:
                 if pair.rejected is None and pair.found.get("loss", 0.0) > limits.get(pair.kind.id, np.inf):
                     pair.reject("loss", "high_loss", pair.found["loss"], limits[pair.kind.id])
@@ -147,7 +149,7 @@ def decide(
     steps = {name: dict(count) for name, count in again.counts.items() if count["taken"]}
     about = {
         "engines": made_with(work), "steps": steps, "loss_limits": limits,
-        "accepted": dict(sorted(accepted.items())),
+        "drawn": dict(sorted(drawn.items())), "accepted": dict(sorted(accepted.items())),
         "pictures": pictures, "done": sum(len(unit) for unit in todo), "stopped": first.stopped,
     }  # fmt: skip
     sources = {
