@@ -5,6 +5,7 @@ read and pictures decoded for what is shown alone. Memory: some 60 bytes a pair.
 """
 
 import re
+from ast import literal_eval
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,7 +73,7 @@ REASON_MEANINGS = {
     "same_question": "nearly the same question about this picture has a better score",
     "repeat": "the sample that it would be part of is there already",
 }
-TOLD = re.compile(r"(\w+) of picture ([0-9a-f]{32}), (.*)", re.DOTALL)  # a refused pair's detail
+TOLD = re.compile(r"(\w+) of picture ([0-9a-f]{32}), ([^:]*): (.*)", re.DOTALL)  # a refused pair's detail
 
 
 def synthesis(step: Step, notes: list[str]) -> Synthesis:
@@ -247,16 +248,27 @@ def _examples(step: Step, ledger: pa.Table, why: _Why, pictures: Pictures) -> li
 
 
 def _example(line: Mapping[str, Any], pictures: Pictures) -> Example:
-    """A refused pair: its picture, and its text behind the step that refused it."""
+    """A refused pair: its picture, its texts, and the step that refused it."""
+    about = {key: line[key] for key in ("origin", "source", "value", "limit")}
     told = TOLD.fullmatch(line["detail"] or "")
+    if told is None:
+        return Example(**about, detail=line["detail"] or "")
+    question, _, answer = told[4].partition(" → ")
     return Example(
-        origin=line["origin"],
-        source=line["source"],
-        value=line["value"],
-        limit=line["limit"],
-        medium=pictures.medium(bytes.fromhex(told[2]), None) if told else None,
-        detail=f"{told[1]}: {told[3]}" if told else line["detail"] or "",
+        **about,
+        medium=pictures.medium(bytes.fromhex(told[2]), None),
+        question=_unquoted(question),
+        answer=_unquoted(answer),
+        detail=f"{told[1]}: {told[3]}",
     )
+
+
+def _unquoted(text: str) -> str:
+    """A text as it was before `repr`; of one that is cut, without its first quote."""
+    try:
+        return str(literal_eval(text))
+    except (ValueError, SyntaxError):
+        return text[1:]
 
 
 def _table(

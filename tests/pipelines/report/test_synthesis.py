@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from inputs import ledger, samples
-from talking import Scripted
+from talking import QUESTIONS, Scripted
 
 from infinity_mm.cli import main
 from infinity_mm.engines.base import ENGINES, Answer, Reply, Request
@@ -118,9 +118,10 @@ def test_pairs_are_shown_whole_and_refused_ones_with_their_picture(raw: Manifest
         assert len(refusal.examples) == min(refusal.count, MOST_REFUSED)
         for example in refusal.examples:
             assert example.medium is not None and example.medium.thumbnail is not None
-            assert "of picture" not in example.detail and "→" in example.detail
+            assert "of picture" not in example.detail and "→" not in example.detail
     relevance = next(r for r in found.refusals if r.name == "not_relevant")
     assert relevance.examples[0].limit == "0.5" and relevance.examples[0].detail.startswith("relevance: ")
+    assert {e.question for e in relevance.examples} <= set(QUESTIONS.values())
 
 
 def said(sample: Sample, turn: int) -> str:
