@@ -11,7 +11,8 @@ from infinity_mm.cli import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-TEXTS = [README, *(ROOT / f"docs/{name}.md" for name in ("rules", "dedup", "decontamination", "train_llava"))]
+DOCS = ("rules", "dedup", "decontamination", "synthesize", "train_llava")
+TEXTS = [README, *(ROOT / f"docs/{name}.md" for name in DOCS)]
 
 
 def commands(text: Path) -> list[tuple[str, list[str]]]:

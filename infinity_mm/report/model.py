@@ -301,6 +301,101 @@ class Duplicates:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SynthesisStep:
+    """A step of a synthesis: how many pairs took it and passed; of the others so many got no reply."""
+
+    name: str
+    meaning: str
+    taken: int
+    passed: int
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynthesisType:
+    """A type of question: how many pairs were drawn of it (None: not counted), how many were accepted, and
+    the highest loss that is kept (None: not measured)."""
+
+    name: str
+    accepted: int
+    drawn: int | None = None
+    loss_limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeRow:
+    """A type of the table of types: its group, seed questions, how often it was drawn, its best tags."""
+
+    group: str
+    name: str
+    seeds: int
+    drawn: int | None = None
+    tags: Sequence[tuple[str, float]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """An accepted pair: a question about a picture, its answer, and what each step found of it.
+
+    `relevance`: the probability that the question fits; `score`: 1 to 10; `again`: what the judge answered
+    unseen, `agrees`: whether that is the answer to the letter, `judged`: else the probability that the answer
+    is right; `blind`: what was answered without the picture, `blind_right`: whether that is the answer. None
+    is of a step that was not taken.
+    """
+
+    sample_id: str
+    type: str
+    style: str
+    question: str
+    answer: str
+    medium: Medium | None = None
+    relevance: float | None = None
+    score: float | None = None
+    again: str | None = None
+    agrees: bool | None = None
+    judged: float | None = None
+    blind: str | None = None
+    blind_right: bool | None = None
+    loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A reason for which pairs were not kept, how many, and some of them. `failed`: no reply was given."""
+
+    name: str
+    meaning: str
+    count: int
+    failed: bool = False
+    examples: Sequence[Example] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synthesis:
+    """What a stage wrote and how it was checked.
+
+    `drawn`: pairs of a question and an answer that were begun, `accepted` those kept; `pictures` of which
+    `done` were asked about, and `stopped`: the budget that ended it, if one did. `models`: who wrote, checked
+    and scored, as lines of name and value. `distributions` are of the accepted. `table`: of types and tags,
+    empty where none was used.
+    """
+
+    stage: str
+    drawn: int
+    accepted: int
+    pictures: int
+    done: int
+    stopped: str | None = None
+    models: Sequence[tuple[str, str]] = ()
+    steps: Sequence[SynthesisStep] = ()
+    types: Sequence[SynthesisType] = ()
+    distributions: Sequence[Distribution] = ()
+    pairs: Sequence[Written] = ()
+    refusals: Sequence[Refusal] = ()
+    table: Sequence[TypeRow] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """A manifest, told.
 
@@ -333,6 +428,7 @@ class Report:
     stages: Sequence[Stage] = ()
     rules: Sequence[Rule] = ()
     duplicates: Sequence[Duplicates] = ()
+    synthesis: Sequence[Synthesis] = ()
     distributions: Sequence[Distribution] = ()
     cards: Sequence[SampleCard] = ()
     failures: Sequence[Failure] = ()

@@ -14,6 +14,7 @@ from infinity_mm.report.model import Failure, Report, Source
 from infinity_mm.report.rules import rules
 from infinity_mm.report.samples import sample_card
 from infinity_mm.report.size_chart import size_chart
+from infinity_mm.report.synthesis import synthesis
 from infinity_mm.report.tables import Section, empty, table, tiles
 
 URI_TEXT = 300  # most characters of an address or a citation
@@ -88,6 +89,7 @@ def sections(report: Report) -> list[Section]:
         Section("funnel", "Funnel", funnel(report.stages)),
         Section("rules", "Rules", rules(report.rules)),
         Section("duplicates", "Duplicates", duplicates(report.duplicates)),
+        Section("synthesis", "Synthesis", synthesis(report.synthesis)),
         Section("distributions", "Distributions", _distributions(report)),
         Section("samples", "Samples", _samples(report)),
         Section("failures", "Failures", failures(report.failures)),

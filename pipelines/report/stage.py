@@ -36,6 +36,7 @@ from pipelines.report.duplicates import duplicates
 from pipelines.report.looking import Pictures, cards, chosen_samples, find
 from pipelines.report.rules import rules
 from pipelines.report.stages import failures, merged, names_of, steps, titles_of, told
+from pipelines.report.synthesis import synthesis
 from pipelines.values import Column, Values
 
 MOST_CARDS = 12
@@ -169,6 +170,7 @@ def _collect(name: str, manifest: Manifest, values: Values, counted: Told, progr
     pictures = Pictures(manifest.library())
     notes = ["Samples, examples and pictures are a few chosen by their ids; every count is of all."]
     every_rule, every_failure, every_duplicate = [], [], []
+    every_synthesis = []
     withdrawn = manifest.samples - values.samples
     if withdrawn:
         notes.append(
@@ -186,6 +188,8 @@ def _collect(name: str, manifest: Manifest, values: Values, counted: Told, progr
         every_failure += failures(step, own)
         if step.kind == "dedup":
             every_duplicate.append(duplicates(step, way, notes))
+        if step.kind == "synthesize":
+            every_synthesis.append(synthesis(step, notes))
         progress.advance()
     progress.done()
     samples = chosen_samples(manifest, MOST_CARDS)
@@ -214,6 +218,7 @@ def _collect(name: str, manifest: Manifest, values: Values, counted: Told, progr
         stages=merged([told(step, titles, names) for step in way]),
         rules=every_rule,
         duplicates=every_duplicate,
+        synthesis=every_synthesis,
         distributions=[d for n, d in found.items() if n not in APART and d.measured.n + d.measured.failed],
         cards=cards(manifest, samples, pictures, _readings(manifest, values.files, samples)),
         failures=every_failure,

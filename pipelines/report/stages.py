@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from infinity_mm.engines.base import REASONS as ENGINE_REASONS
 from infinity_mm.formats.types import REASONS
 from infinity_mm.manifest import Manifest, ManifestError
 from infinity_mm.media.decode import MEDIA_ERRORS
@@ -170,12 +171,18 @@ def failures(step: Step, pictures: Pictures) -> list[Failure]:
                 Failure(
                     stage=step.title + how,
                     code=code,
-                    meaning=MEDIA_ERRORS.get(code) or REASONS.get(code) or MEDIA_REASONS.get(code) or "",
+                    meaning=meaning_of(code),
                     count=one["counts"],
                     examples=examples(step, pc.equal(codes, code), MOST_FAILURES, pictures),
                 )
             )
     return found
+
+
+def meaning_of(code: str) -> str:
+    """What a reason for a failure means, in words; empty for one that is not known."""
+    known = (MEDIA_ERRORS, REASONS, MEDIA_REASONS, ENGINE_REASONS)
+    return next((words[code] for words in known if code in words), "")
 
 
 def examples(step: Step, mask: pa.ChunkedArray, most: int, pictures: Pictures) -> list[Example]:

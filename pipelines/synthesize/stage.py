@@ -10,7 +10,7 @@ Memory: the list of pictures, one unit, and 4 bytes a pair whose loss is measure
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,12 +112,13 @@ def decide(
 ) -> dict[str, Any]:
     """The second pass: what stays and what it becomes, from what is stored."""
     store, config = work.store, work.config
-    limits = {kind: float(np.quantile(values, config.max_loss)) for kind, values in first.losses.items()}
+    limits = loss_limits(first.losses, config.max_loss)
     asked, tokens = work.spent.asked, work.spent.tokens
     stored = {name: _Stored(engine) for name, engine in work.engines.items()}
     again = Work(store, work.library, config, work.fitting, stored)
     there = There(manifest)
     writer = Writer(store, made_with(work))
+    drawn: Counter[str] = Counter()
     accepted: Counter[str] = Counter()
     with Ledger(store) as ledger:
 
@@ -128,8 +129,9 @@ def decide(
         report.start("decide", sum(len(unit) for unit in todo), "pictures")
         for unit in todo:
             pairs = again.unit(unit)
+            drawn.update(pair.kind.id for pair in pairs)
             for pair in pairs:
-                if pair.rejected is None and pair.found.get("loss", 0.0) > limits.get(pair.kind.id, np.inf):
+                if pair.rejected is None and too_high(pair, limits):
                     pair.reject("loss", "high_loss", pair.found["loss"], limits[pair.kind.id])
             new = merge(pairs, config.turns, config.source)
             _account(ledger, config, pairs, new, there)
@@ -147,7 +149,7 @@ def decide(
     steps = {name: dict(count) for name, count in again.counts.items() if count["taken"]}
     about = {
         "engines": made_with(work), "steps": steps, "loss_limits": limits,
-        "accepted": dict(sorted(accepted.items())),
+        "drawn": dict(sorted(drawn.items())), "accepted": dict(sorted(accepted.items())),
         "pictures": pictures, "done": sum(len(unit) for unit in todo), "stopped": first.stopped,
     }  # fmt: skip
     sources = {
@@ -182,6 +184,16 @@ def decide(
         "note": _note(first.stopped),
         **result.reference(),
     }
+
+
+def loss_limits(losses: Mapping[str, np.ndarray], quantile: float) -> dict[str, float]:
+    """The highest loss that is kept of each type, from float32 losses."""
+    return {kind: float(np.quantile(values, quantile)) for kind, values in losses.items()}
+
+
+def too_high(pair: Pair, limits: Mapping[str, float]) -> bool:
+    """Whether a pair's loss is above its type's limit, rounded as those that the limit is of."""
+    return float(np.float32(pair.found.get("loss", 0.0))) > limits.get(pair.kind.id, np.inf)
 
 
 class _Stored:

@@ -220,7 +220,7 @@ def _read_blind(asking: Asking, pair: Pair, reply: Reply) -> None:
 
 def _ask_loss(asking: Asking, pair: Pair, picture: Picture) -> Request:
     said = (Message("user", (picture, pair.question)), Message("assistant", (pair.answer,)))
-    return Request(messages=said, max_tokens=0)
+    return Request(messages=said, max_tokens=1)  # nothing is written
 
 
 def _read_loss(asking: Asking, pair: Pair, reply: Reply) -> None:

@@ -151,15 +151,21 @@ class Table:
             told.append(Row(type, seeds, tags))
         return told
 
-    def section(self, taxonomy: Taxonomy, drawn: Mapping[str, int] | None = None) -> Section:
-        """The table as a section of a report; `drawn`: how often each type was drawn."""
+    def told(self, taxonomy: Taxonomy, drawn: Mapping[str, int] | None = None) -> list[dict[str, Any]]:
+        """The rows as a report has them, with group and name; `drawn`: how often each type was drawn."""
         told = []
         for row in self.rows():
             one = taxonomy.get(row.type)
             group = taxonomy.group_of[one.id].name.en
             count = None if drawn is None else drawn.get(row.type, 0)
-            told.append({**row._asdict(), "name": one.name.en, "group": group, "drawn": count})
-        return types_section(told)
+            told.append(
+                {"group": group, "name": one.name.en, "seeds": row.seeds, "drawn": count, "tags": row.tags}
+            )
+        return told
+
+    def section(self, taxonomy: Taxonomy, drawn: Mapping[str, int] | None = None) -> Section:
+        """The table as a section of a report."""
+        return types_section(self.told(taxonomy, drawn))
 
     def write(self, path: Path) -> None:
         """As text: a line of JSON after `# `, a line of column names, and a line for each type and tag with

@@ -31,15 +31,21 @@ from infinity_mm.report.model import (
     Miss,
     Only,
     Reading,
+    Refusal,
     Report,
     Rule,
     Run,
     SampleCard,
     Source,
     Stage,
+    Synthesis,
+    SynthesisStep,
+    SynthesisType,
     Thumbnail,
     Twin,
+    TypeRow,
     Utterance,
+    Written,
 )
 from infinity_mm.schema import Part, Turn
 
@@ -91,6 +97,41 @@ def whole_duplicates(media: list[Medium]) -> Duplicates:
         against=["benchmark"],
         sizes=sizes, methods=[perceptual, text], largest=[pictures], joined=[made],
         lost=[("filter: sharp", 11), ("filter: dark", 2)],
+    )  # fmt: skip
+
+
+def whole_synthesis(medium: Medium, example: Example) -> Synthesis:
+    """A stage of synthesis in which every field is given, with pairs that are told in every way."""
+    score = Histogram(
+        measured=Measured(name="score", n=9, of="pairs", unit="1 to 10", meaning="of the answer"),
+        edges=[8, 9, 10], counts=[4, 5], limits=[Limit(at=8.0)],
+    )  # fmt: skip
+    pair = Written(
+        sample_id="d4" * 16, type="colour", style="brief", question="What color is the wren?",
+        answer="Brown.", medium=medium, relevance=0.93, score=8.75, again="brown", agrees=True, blind="Brown",
+        blind_right=True, loss=1.25,
+    )  # fmt: skip
+    judged = dataclasses.replace(pair, again="dark", agrees=False, judged=0.83, blind_right=False)
+    bare = Written(sample_id="e5" * 16, type="caption", style="detailed", question="Describe.", answer="A.")
+    return Synthesis(
+        stage="synthesize", drawn=2_468, accepted=1_357, pictures=777, done=666, stopped="max_hours",
+        models=[("writes", "vllm:m; cuda"), ("seed", "0")],
+        steps=[
+            SynthesisStep(name="score", meaning="is right", taken=2_400, passed=1_400, failed=39),
+        ],
+        types=[
+            SynthesisType(name="colour", drawn=876, accepted=765, loss_limit=2.125),
+            SynthesisType(name="shape", accepted=0),
+        ],
+        distributions=[score], pairs=[pair, judged, bare],
+        refusals=[
+            Refusal(name="low_score", meaning="too low", count=961, examples=[example]),
+            Refusal(name="no_time", meaning="too long", count=39, failed=True),
+        ],
+        table=[
+            TypeRow(group="one thing", name="Colour", seeds=543, drawn=876, tags=[("feather", 0.75)]),
+            TypeRow(group="one thing", name="Shape", seeds=0),
+        ],
     )  # fmt: skip
 
 
@@ -169,6 +210,7 @@ def whole_report() -> Report:
             )
         ],
         duplicates=[whole_duplicates([shown, broken, clip])],
+        synthesis=[whole_synthesis(shown, example)],
         distributions=[sharpness, languages], cards=[card],
         failures=[
             Failure(stage="ingest", code="missing", meaning="no file", count=12, examples=[unseen, words])

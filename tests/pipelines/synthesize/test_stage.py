@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,12 +14,14 @@ from hypothesis import strategies as st
 from talking import Scripted
 
 from infinity_mm.cli import main
-from infinity_mm.engines.base import ENGINES, EngineError
+from infinity_mm.engines.base import ENGINES, EngineError, Picture
 from infinity_mm.manifest import Manifest
 from infinity_mm.schema import samples_from
 from infinity_mm.store import Store
 from pipelines.synthesize.config import SynthesizeConfig
-from pipelines.synthesize.stage import run
+from pipelines.synthesize.pairs import Image, Kind, Pair
+from pipelines.synthesize.stage import loss_limits, run, too_high
+from pipelines.synthesize.steps import STEPS, Asking
 
 COUNT = 24
 
@@ -219,3 +222,25 @@ def test_errors_say_what_to_do(place: Place, tmp_path: Path) -> None:
     assert "its last line must name the two replies" in error(prompts=str(tmp_path))
     assert "nothing would be written" in error(questions=0, captions=False)
     assert "unknown or no styles ['long']" in error(styles={"long": 1.0})
+
+
+def of_loss(loss: float) -> Pair:
+    pair = Pair(Image(bytes(16), bytes(16), "a", "b", "en"), Kind("colour", {"en": "color"}), "brief", 0)
+    pair.found["loss"] = loss
+    return pair
+
+
+@given(st.lists(st.floats(0, 20), min_size=1, max_size=40))
+def test_the_highest_losses_of_a_type_go_and_a_single_one_stays(losses: list[float]) -> None:
+    limits = loss_limits({"colour": np.array(losses, np.float32)}, 0.95)
+    gone = sum(too_high(of_loss(loss), limits) for loss in losses)
+    assert gone <= 0.05 * (len(losses) - 1) + 1 and (len(losses) > 1 or gone == 0)
+    assert not too_high(of_loss(max(losses)), loss_limits({"colour": np.array(losses, np.float32)}, 1.0))
+
+
+def test_a_loss_can_be_asked_for() -> None:
+    pair = of_loss(1.0)
+    pair.question, pair.answer = "What color is it?", "Red."
+    step = next(step for step in STEPS if step.name == "loss")
+    request = step.ask(Asking(SynthesizeConfig(manifest="a", out="b")), pair, Picture("00" * 16, b""))
+    assert [message.role for message in request.messages] == ["user", "assistant"]
