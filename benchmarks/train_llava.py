@@ -20,6 +20,7 @@ gpu     Bfloat16 with float32 weights, recomputation, one rank; a pack is docume
 
 import argparse
 import json
+import random
 import statistics
 import tempfile
 import time
@@ -182,7 +183,7 @@ def nanovlm_sides(
             packs, model, [tiles_of(v, composition) for p in packs for v in p.visuals]
         )
         rows = who == "nanovlm_rows"
-        batches = nanovlm.rows(samples, model) if rows else nanovlm.padded(samples, model, MICRO)
+        batches = nanovlm.rows(samples, model) if rows else nanovlm.padded(shuffled(samples), model, MICRO)
         lengths = [len(row) for batch in batches for row in batch["input_ids"]]
         work = operations(nanovlm.parts(model, composition), composition, packs, lengths, sum(lengths))
         assert sum(int((batch["labels"] >= 0).sum()) for batch in batches) == supervised
@@ -271,7 +272,13 @@ def padded(packs: list[Pack], composition: Composition) -> list[dict[str, torch.
             count = 0 if visual is None else tiles_of(visual, composition)
             pixels, tiles = (tiles[:count] / 255 - mean) / std, tiles[count:]
             documents.append((own, labels[start:end], visual, pixels))
+    documents = shuffled(documents)
     return [batch_of(documents[at : at + MICRO]) for at in range(0, len(documents), MICRO)]
+
+
+def shuffled(documents: list[Any]) -> list[Any]:
+    """In an order of chance, as a loader has them: that of our packs is by length, which spares padding."""
+    return random.Random(0).sample(documents, len(documents))
 
 
 def tiles_of(visual: Visual, composition: Composition) -> int:
