@@ -1,11 +1,18 @@
-"""How fast `imm train llava` trains: beside Hugging Face's Trainer on a CPU, and the 2B model on a GPU.
+"""How fast `imm train llava` trains: beside the Trainer and nanoVLM on a CPU, and the 2B model on a GPU.
 
-    python benchmarks/train_llava.py          a small model, the same weights and samples in both, in turn
-    python benchmarks/train_llava.py --gpu    SigLIP-so400m + Qwen2.5-1.5B with random weights, made-up packs
+    python benchmarks/train_llava.py                       a small model, the same samples in all, in turn
+    python benchmarks/train_llava.py --nanovlm CHECKOUT    nanoVLM's own code too, from its repository
+    python benchmarks/train_llava.py --gpu                 SigLIP-so400m + Qwen2.5-1.5B, made-up packs
 
-beside  A step is the same 32 scenes with the same weights. Ours takes them packed, the Trainer padded to the
-        longest of each micro-batch of 8; both in float32, with AdamW and clipping. Told is the fastest step
-        of each, and supervised tokens a second. Decoding and tiling are in neither. Needs accelerate.
+beside  A step is the same 32 scenes, on one thread, in float32, with AdamW and clipping. Ours takes them
+        packed; Hugging Face's Trainer, with the same weights, padded to the longest of each micro-batch of
+        8; nanoVLM, a model of its own as near in size as it can be (benchmarks/nanovlm_step.py says what
+        differs), in rows by its own packer and collator as its train.py does, and padded as the Trainer.
+        Decoding and tiling are in none. Of each are told: parameters, positions of a step with padding and
+        the share that documents fill, work (floating-point operations as a multiple of ours, padding's too),
+        the fastest and the median step by the clock, the fastest by the processor (which another process's
+        turns do not lengthen), and supervised tokens a second at the fastest by the clock. The Trainer needs
+        accelerate, nanoVLM einops.
 gpu     Bfloat16 with float32 weights, recomputation, one rank; a pack is documents of a picture of 5 tiles
         and 200 tokens of text, a third of them supervised. Told are tokens/s, peak memory, and the share of
         the dense bfloat16 peak with the vision tower counted and without.
@@ -13,14 +20,18 @@ gpu     Bfloat16 with float32 weights, recomputation, one rank; a pack is docume
 
 import argparse
 import json
+import random
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import nanovlm_step as nanovlm
 import numpy as np
 import torch
 
@@ -29,13 +40,14 @@ from infinity_mm.image_tokens import Visual
 from trainers import tiny_tower
 from trainers.batch import Document, Pack
 from trainers.config import Compute, Optimizer
-from trainers.flops import peak
+from trainers.flops import Part, flops, linear_weights, peak
 from trainers.llava.compose import Composition, compose
 from trainers.llava.config import SHIPPED, read
-from trainers.llava.cost import pack_cost
+from trainers.llava.cost import attention_width, pack_cost
 from trainers.llava.data import Data
 from trainers.llava.documents import join
 from trainers.llava.export import export
+from trainers.llava.model import Llava
 from trainers.llava.prepare import composition_of, prepare
 from trainers.loop import backward
 from trainers.optim import adamw, clip, freeze
@@ -82,11 +94,20 @@ def stepper(model: torch.nn.Module, packs: list[Pack], ranks: World) -> Step:
     return step
 
 
-# beside Hugging Face's Trainer
+# beside Hugging Face's Trainer and nanoVLM
 
 
-def beside(steps: int) -> dict[str, Any]:
-    """The fastest step of each, in turn."""
+class Side(NamedTuple):
+    """One of those measured: its step, and what a step takes."""
+
+    parameters: int
+    positions: int  # of the language model, with padding
+    operations: int  # floating-point
+    step: Step
+
+
+def beside(steps: int, checkout: Path | None) -> dict[str, Any]:
+    """Steps of each, in turn."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -95,25 +116,104 @@ def beside(steps: int) -> dict[str, Any]:
         model.geometry = geometry
         freeze(model.trainable(), ("*",))
         export(model, composition, folder / "model", card="")
-        ours = stepper(model, packs, World(0, 1, torch.device("cpu")))
-        theirs = trainer(folder, packs, composition)
-        first = {"ours": ours(), "trainer": theirs()}
-        seconds: dict[str, list[float]] = {"ours": [], "trainer": []}
+        sides, absent = {"ours": our_side(model, packs)}, {}
+        if find_spec("accelerate"):
+            sides["trainer"] = trainer_side(folder, model, packs, composition)
+        else:
+            absent["trainer"] = "left out: pip install accelerate"
+        if checkout is not None:
+            sides |= nanovlm_sides(checkout, folder, packs, composition)
+        else:
+            absent["nanovlm"] = "left out: give a checkout of huggingface/nanoVLM with --nanovlm"
+        first = {who: side.step() for who, side in sides.items()}
+        seconds: dict[str, list[float]] = {who: [] for who in sides}
+        processor: dict[str, list[float]] = {who: [] for who in sides}
         for _ in range(steps):
-            for who, take in (("ours", ours), ("trainer", theirs)):
-                began = time.perf_counter()
-                take()
+            for who, side in sides.items():
+                began, spent = time.perf_counter(), time.process_time()
+                side.step()
                 seconds[who].append(time.perf_counter() - began)
+                processor[who].append(time.process_time() - spent)
     supervised = sum(len(pack.targets_S) for pack in packs)
-    best = {who: min(times) for who, times in seconds.items()}
-    return {
-        "samples": BATCH,
-        "tokens": sum(len(pack.tokens_T) for pack in packs),
-        "supervised": supervised,
-        "first_loss": first,
-        "step_seconds": best,
-        "supervised_per_second": {who: supervised / value for who, value in best.items()},
+    tokens = sum(len(pack.tokens_T) for pack in packs)
+    told = {
+        who: {
+            "parameters": side.parameters,
+            "positions": side.positions,
+            "filled": tokens / side.positions,
+            "work": side.operations / sides["ours"].operations,
+            "first_loss": first[who],
+            "fastest_seconds": min(seconds[who]),
+            "median_seconds": statistics.median(seconds[who]),
+            "processor_seconds": min(processor[who]),
+            "supervised_per_second": supervised / min(seconds[who]),
+        }
+        for who, side in sides.items()
     }
+    return {"samples": BATCH, "tokens": tokens, "supervised": supervised, "steps": steps, **told, **absent}
+
+
+def our_side(model: Llava, packs: list[Pack]) -> Side:
+    lengths = [n for pack in packs for n in pack.starts_D.diff().tolist()]
+    scored = sum(len(pack.targets_S) for pack in packs)
+    work = operations(llava_parts(model), model, packs, lengths, scored)
+    step = stepper(model, packs, World(0, 1, torch.device("cpu")))
+    return Side(parameters(model), sum(lengths), work, step)
+
+
+def trainer_side(folder: Path, model: Llava, packs: list[Pack], composition: Composition) -> Side:
+    batches = padded(packs, composition)
+    sizes = [batch["input_ids"].shape for batch in batches]
+    lengths = [length for count, length in sizes for _ in range(count)]
+    work = operations(llava_parts(model), model, packs, lengths, sum(lengths))
+    step = trainer(folder, batches, sum(len(pack.targets_S) for pack in packs))
+    return Side(parameters(model), sum(lengths), work, step)
+
+
+def nanovlm_sides(
+    checkout: Path, folder: Path, packs: list[Pack], composition: Composition
+) -> dict[str, Side]:
+    """In rows and padded, each with a model of its own."""
+    found = {}
+    supervised = sum(len(pack.targets_S) for pack in packs)
+    for who in ("nanovlm_rows", "nanovlm_padded"):
+        torch.manual_seed(0)
+        model = nanovlm.build(checkout, composition, folder / "model")
+        samples = nanovlm.documents(
+            packs, model, [tiles_of(v, composition) for p in packs for v in p.visuals]
+        )
+        rows = who == "nanovlm_rows"
+        batches = nanovlm.rows(samples, model) if rows else nanovlm.padded(shuffled(samples), model, MICRO)
+        lengths = [len(row) for batch in batches for row in batch["input_ids"]]
+        work = operations(nanovlm.parts(model, composition), composition, packs, lengths, sum(lengths))
+        assert sum(int((batch["labels"] >= 0).sum()) for batch in batches) == supervised
+        step = nanovlm.stepper(model, batches, SETTINGS.lr["*"], SETTINGS.clip)
+        found[who] = Side(parameters(model), sum(lengths), work, step)
+    return found
+
+
+def parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def llava_parts(model: Llava) -> tuple[Part, ...]:
+    """Tower, projector, language model and head, as costs of a token."""
+    body = model.language_model.model
+    return (
+        Part(linear_weights(model.vision_tower), attention_width(model.vision_tower.config)),
+        Part(linear_weights(model.multi_modal_projector)),
+        Part(linear_weights(body), attention_width(model.language_model.config), causal=True),
+        Part(model.language_model.lm_head.weight.numel()),
+    )
+
+
+def operations(
+    parts: tuple[Part, ...], seen: Llava | Composition, packs: list[Pack], lengths: list[int], scored: int
+) -> int:
+    """Of a step over rows of these lengths, the head at so many positions, as cost.py counts."""
+    tiles = [seen.geometry.grid**2] * sum(len(pack.tiles_N) for pack in packs)
+    sizes = (tiles, tiles, lengths, [scored])
+    return sum(flops(part, of, trained=True, through=True) for part, of in zip(parts, sizes, strict=True))
 
 
 def scenes(folder: Path) -> tuple[list[Pack], Composition, Any]:
@@ -131,8 +231,8 @@ def scenes(folder: Path) -> tuple[list[Pack], Composition, Any]:
     return list(next(data.steps()).packs), composition, prepared.encoding.geometry
 
 
-def trainer(folder: Path, packs: list[Pack], composition: Composition) -> Step:
-    """A step of the Trainer over the same documents, padded; its loss."""
+def trainer(folder: Path, batches: list[dict[str, torch.Tensor]], supervised: int) -> Step:
+    """A step of the Trainer over micro-batches; its loss."""
     from transformers import LlavaOnevisionForConditionalGeneration, Trainer, TrainingArguments
 
     model = LlavaOnevisionForConditionalGeneration.from_pretrained(folder / "model").train()
@@ -145,8 +245,7 @@ def trainer(folder: Path, packs: list[Pack], composition: Composition) -> Step:
     )
     made = Trainer(model=model, args=arguments)
     optimizer = torch.optim.AdamW(model.parameters(), lr=SETTINGS.lr["*"], weight_decay=0.0)
-    batches = padded(packs, composition)
-    items = torch.tensor(sum(len(pack.targets_S) for pack in packs))
+    items = torch.tensor(supervised)
     made.current_gradient_accumulation_steps = len(batches)
 
     def step() -> float:
@@ -173,7 +272,13 @@ def padded(packs: list[Pack], composition: Composition) -> list[dict[str, torch.
             count = 0 if visual is None else tiles_of(visual, composition)
             pixels, tiles = (tiles[:count] / 255 - mean) / std, tiles[count:]
             documents.append((own, labels[start:end], visual, pixels))
+    documents = shuffled(documents)
     return [batch_of(documents[at : at + MICRO]) for at in range(0, len(documents), MICRO)]
+
+
+def shuffled(documents: list[Any]) -> list[Any]:
+    """In an order of chance, as a loader has them: that of our packs is by length, which spares padding."""
+    return random.Random(0).sample(documents, len(documents))
 
 
 def tiles_of(visual: Visual, composition: Composition) -> int:
@@ -262,14 +367,17 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--nanovlm", type=Path, help="a checkout of huggingface/nanoVLM")
     parser.add_argument("--gpu", action="store_true", help="the 2B model on this machine's GPU")
     parser.add_argument("--small", action="store_true", help="with --gpu: a small model on a CPU, to try it")
     parser.add_argument("--compile", action="store_true", help="with --gpu: compile each layer")
     parser.add_argument("--length", type=int, default=8192, help="tokens of a pack [8192]")
     parser.add_argument("--steps", type=int, default=10, help="steps of each [10]")
     given = parser.parse_args()
+    if given.nanovlm and not (given.nanovlm / "models" / "vision_language_model.py").is_file():
+        parser.error(f"--nanovlm {given.nanovlm}: no models/vision_language_model.py: give a checkout")
     if given.gpu or given.small:
         result = alone(given.length, given.steps, given.small, given.compile)
     else:
-        result = beside(given.steps)
+        result = beside(given.steps, given.nanovlm)
     print(json.dumps(result, indent=1))
