@@ -1,9 +1,8 @@
 """What an engine is: requests in, replies or failures out, in any order, each with the place of its request.
 
     transformers:ID_OR_FOLDER   in this process; any image-text-to-text model; a CPU does
-    vllm:ID_OR_FOLDER           vLLM in this process: batches, prefix caching, guided decoding; GPUs
     openai:MODEL@URL            a server that speaks OpenAI's chat completions (vLLM serve, SGLang, others)
-    tiny                        the small VLM that ships, by transformers: it knows `imm scenes` alone
+    tiny                        the small VLM of `trainers.tiny_vlm`, by transformers: for scenes alone
 
 A request says everything its reply depends on but the model, and has a key: a stored reply is found again by
 the engine's `identity` and that key. What a request could not have is a `Failure`, which callers put in a
@@ -145,7 +144,7 @@ class EngineError(RuntimeError):
 class Identity(NamedTuple):
     """What replies depend on besides the request."""
 
-    engine: str  # transformers, vllm, openai
+    engine: str  # transformers, openai
     model: str  # digest of its files; of a server, its name and what it tells of the model
     dtype: str
     device: str  # cpu, cuda; of a server: "served"
@@ -181,12 +180,6 @@ def _transformers(rest: str, device: str | None, options: Mapping[str, Any]) -> 
     return open_hf(rest, device, **options)
 
 
-def _vllm(rest: str, device: str | None, options: Mapping[str, Any]) -> Engine:
-    from infinity_mm.engines.vllm import open_vllm
-
-    return open_vllm(rest, device, **options)
-
-
 def _openai(rest: str, device: str | None, options: Mapping[str, Any]) -> Engine:
     from infinity_mm.engines.openai import open_openai
 
@@ -206,7 +199,6 @@ def _tiny(rest: str, device: str | None, options: Mapping[str, Any]) -> Engine:
 
 ENGINES: dict[str, Callable[[str, str | None, Mapping[str, Any]], Engine]] = {
     "transformers": _transformers,
-    "vllm": _vllm,
     "openai": _openai,
     "tiny": _tiny,
 }
@@ -219,6 +211,6 @@ def open_engine(spec: str, device: str | None = None, **options: Any) -> Engine:
     if kind not in ENGINES:
         near = get_close_matches(kind, ENGINES, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        known = "transformers:ID_OR_FOLDER, vllm:ID_OR_FOLDER, openai:MODEL@URL or tiny"
+        known = "transformers:ID_OR_FOLDER, openai:MODEL@URL or tiny"
         raise ValueError(f"no engine {spec!r}: name one as {known}{hint}")
     return ENGINES[kind](rest, device, options)
