@@ -1,15 +1,33 @@
-"""Writing sample shards: Arrow files of SAMPLES rows, named by their content."""
+"""Writing sample shards: Arrow files of SAMPLES rows, named by their content; and parents of what is made."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from infinity_mm.manifest import Selected, ShardEntry
-from infinity_mm.schema import SAMPLES
-from infinity_mm.store import Store, file_digest
+from infinity_mm.schema import ID, SAMPLES, Sample
+from infinity_mm.store import Store, file_digest, write_table
 
 SHARD_ROWS = 50_000
+LINEAGE = pa.schema([("child", ID), ("parent", ID)], metadata={"imm.schema": "lineage", "imm.version": "1"})
+
+
+def batch_of(samples: Iterable[Sample]) -> pa.RecordBatch:
+    """Samples as rows."""
+    return pa.RecordBatch.from_pylist([_row(sample) for sample in samples], SAMPLES)
+
+
+def _row(sample: Sample) -> dict[str, object]:
+    turns = [{"role": t.role, "parts": [p._asdict() for p in t.parts]} for t in sample.turns]
+    return {**sample._asdict(), "turns": turns}
+
+
+def write_lineage(store: Store, pairs: Iterable[tuple[bytes, bytes]]) -> str:
+    """Publish the sidecar that names each made sample's parents, as (child, parent); its name."""
+    columns = [pa.array(list(column), ID) for column in zip(*pairs, strict=True)]
+    return write_table(store, "sidecars/lineage", pa.table(columns, schema=LINEAGE), ".parquet")
 
 
 class ShardWriter:

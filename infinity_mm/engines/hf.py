@@ -9,7 +9,6 @@ tokenizer writes them; JSON schemas by xgrammar, where it is installed.
 Time and memory are the model's; of the requests, those of WINDOW batches are prepared at a time.
 """
 
-import gc
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 from infinity_mm.engines.base import Answer, EngineError, Failure, Identity, Message, Picture, Request
 from infinity_mm.engines.checks import Refused, fits, images_of, one_line, parts_of, plain, special_tokens
+from infinity_mm.engines.memory import free, out_of_memory
 from infinity_mm.engines.model_files import model_digest, model_folder
 from infinity_mm.models.torch_device import torch_device
 from infinity_mm.models.torchvision_ops import import_torchvision
@@ -136,7 +136,7 @@ class HfEngine:
     def close(self) -> None:
         """Give the model's memory back."""
         self.model = None
-        _free()
+        free()
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
@@ -179,13 +179,13 @@ class HfEngine:
         try:
             answers = self._write(group)
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise EngineError(f"engine {self.spec}: {one_line(error)}") from error
             answers = []
         if answers:
             yield from zip((one.place for one in group), answers, strict=True)
             return
-        _free()
+        free()
         if len(group) == 1:
             yield group[0].place, Failure("out_of_memory", f"{group[0].length} tokens, on {self.device}")
             return
@@ -304,20 +304,3 @@ def _takes_parts(spec: str, processor: Any) -> bool:
     if not getattr(processor, "image_token", None):
         raise ValueError(f"engine {spec}: the model's chat template takes no pictures")
     return False
-
-
-def _out_of_memory(error: Exception) -> bool:
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(said in str(error) for said in ("not enough memory", "can't allocate memory", "out of memory"))
-
-
-def _free() -> None:
-    """Give back what is not in use, so that the next batch finds it."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

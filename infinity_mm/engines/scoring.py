@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from infinity_mm.engines.base import EngineError, Failure, Identity
+from infinity_mm.engines.checks import one_line
 from infinity_mm.engines.layout import Laid, Layout, Refused
+from infinity_mm.engines.memory import free, out_of_memory
 from infinity_mm.engines.model_files import model_digest, model_folder
 from infinity_mm.media.decode import DEFAULT_MAX_PIXELS
 from infinity_mm.models.shipped import vlm_folder
@@ -90,7 +92,9 @@ class FoundScorer:
                 output_loading_info=True,
             )
         except Exception as error:  # transformers and the hub's library raise what they like
-            raise ValueError(f"{kind}: transformers can't load {self.folder}: {_one_line(error)}") from None
+            raise ValueError(
+                f"{kind}: transformers can't load {self.folder}: {one_line(error, 200)}"
+            ) from None
         if missing := set(loading["missing_keys"]):
             raise ValueError(
                 f"{kind}: the checkpoint lacks {len(missing)} weights, such as {min(missing)}; it may be of "
@@ -149,7 +153,7 @@ class Scorer:
     def close(self) -> None:
         """Give the model's memory back."""
         self.model = None
-        _free()
+        free()
 
     def _window(self, samples: Sequence[Sample]) -> list[Scored]:
         results: dict[int, Scored] = {}
@@ -178,10 +182,10 @@ class Scorer:
             return self._scored(group)
         except (RuntimeError, MemoryError, ValueError, IndexError) as error:
             if "CUDA error" in str(error):
-                raise EngineError(f"scorer {self.spec}: {_one_line(error)}") from error
-            reason = "out_of_memory" if _out_of_memory(error) else "refused"
-            said = _one_line(error)
-        _free()
+                raise EngineError(f"scorer {self.spec}: {one_line(error, 200)}") from error
+            reason = "out_of_memory" if out_of_memory(error) else "refused"
+            said = one_line(error, 200)
+        free()
         if len(group) == 1:
             return [Failure(reason, f"{len(group[0].tokens)} tokens, on {self.device}: {said}")]
         half = len(group) // 2
@@ -274,23 +278,3 @@ def _filled(tensor: Any, rest: Sequence[int]) -> Any:
     filled = tensor.new_zeros((tensor.shape[0], *rest))
     filled[tuple(slice(size) for size in tensor.shape)] = tensor
     return filled
-
-
-def _out_of_memory(error: Exception) -> bool:
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(said in str(error) for said in ("not enough memory", "can't allocate memory", "out of memory"))
-
-
-def _free() -> None:
-    """Give back what is not in use, so that the next batch finds it."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[:200]

@@ -15,9 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from infinity_mm.manifest import ShardEntry
-from infinity_mm.sample_shards import ShardWriter
+from infinity_mm.sample_shards import ShardWriter, batch_of, write_lineage
 from infinity_mm.schema import (
-    SAMPLES,
     Part,
     Sample,
     Turn,
@@ -25,14 +24,10 @@ from infinity_mm.schema import (
     sample_id,
     samples_from,
 )
-from infinity_mm.store import Store, write_table
+from infinity_mm.store import Store
 from pipelines.dedup.classes import Classes
 from pipelines.dedup.population import Population
 
-LINEAGE = pa.schema(
-    [("child", pa.binary(16)), ("parent", pa.binary(16))],
-    metadata={"imm.schema": "lineage", "imm.version": "1"},
-)
 _BATCH = 4096
 
 
@@ -160,8 +155,7 @@ def write(
     """The shards of what was made, and for each its lineage sidecar (name, shard)."""
     writer = ShardWriter(store, "samples")
     for start in range(0, len(made), _BATCH):
-        rows = [_row(one.child) for one in made[start : start + _BATCH]]
-        writer.write(pa.RecordBatch.from_pylist(rows, SAMPLES))
+        writer.write(batch_of(one.child for one in made[start : start + _BATCH]))
     writer.finish()
     entries, lineage, first = [], [], 0
     for entry in writer.selected():
@@ -169,13 +163,6 @@ def write(
         first += entry.rows
         weights = np.array([one.weight for one in part])
         entries.append(entry._replace(selected=entry.selected._replace(weights=weights)))
-        pairs = [(one.child.sample_id, bytes(ids[p])) for one in part for p in one.parents]
-        columns = [pa.array(list(column), pa.binary(16)) for column in zip(*pairs, strict=True)]
-        name = write_table(store, "sidecars/lineage", pa.table(columns, schema=LINEAGE), ".parquet")
-        lineage.append((name, entry.sha256))
+        pairs = ((one.child.sample_id, bytes(ids[p])) for one in part for p in one.parents)
+        lineage.append((write_lineage(store, pairs), entry.sha256))
     return entries, lineage
-
-
-def _row(sample: Sample) -> dict[str, object]:
-    turns = [{"role": t.role, "parts": [p._asdict() for p in t.parts]} for t in sample.turns]
-    return {**sample._asdict(), "turns": turns}

@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from infinity_mm.manifest import ShardEntry
-from infinity_mm.sample_shards import SHARD_ROWS, ShardWriter
-from infinity_mm.schema import ID, SAMPLES, Sample, normalise, sample_id
+from infinity_mm.sample_shards import SHARD_ROWS, ShardWriter, batch_of, write_lineage
+from infinity_mm.schema import ID, Sample, normalise, sample_id
 from infinity_mm.store import Store, write_table
 from pipelines.synthesize.pairs import Pair
 from pipelines.synthesize.work import turns
 
-LINEAGE = pa.schema([("child", ID), ("parent", ID)], metadata={"imm.schema": "lineage", "imm.version": "1"})
 SYNTHESIS = pa.schema(
     [
         ("sample_id", ID),
@@ -97,20 +96,16 @@ class Writer:
 
     def _write(self, made: Sequence[Made]) -> None:
         writer = ShardWriter(self._store, "samples")
-        writer.write(pa.RecordBatch.from_pylist([_row(one.sample) for one in made], SAMPLES))
+        writer.write(batch_of(one.sample for one in made))
         writer.finish()
         (entry,) = writer.selected()
-        parents = [(one.sample.sample_id, one.pairs[0].image.owner) for one in made]
-        columns = [pa.array(list(column), ID) for column in zip(*parents, strict=True)]
         told = [self._told(one, number) for one in made for number in range(len(one.pairs))]
-        tables = {
-            "lineage": pa.table(columns, schema=LINEAGE),
-            "synthesis": pa.Table.from_pylist(told, SYNTHESIS),
-        }
+        synthesis = pa.Table.from_pylist(told, SYNTHESIS)
         self.entries.append(entry)
-        for family, table in tables.items():
-            name = write_table(self._store, f"sidecars/{family}", table, ".parquet")
-            self.sidecars.append((name, family, entry.sha256))
+        owners = ((one.sample.sample_id, one.pairs[0].image.owner) for one in made)
+        self.sidecars.append((write_lineage(self._store, owners), "lineage", entry.sha256))
+        name = write_table(self._store, "sidecars/synthesis", synthesis, ".parquet")
+        self.sidecars.append((name, "synthesis", entry.sha256))
 
     def _told(self, made: Made, number: int) -> dict[str, Any]:
         """The row of a pair."""
@@ -125,8 +120,3 @@ class Writer:
             "prompts": json.dumps(pair.prompts, sort_keys=True),
             "made_with": self._with,
         }
-
-
-def _row(sample: Sample) -> dict[str, object]:
-    turns = [{"role": t.role, "parts": [p._asdict() for p in t.parts]} for t in sample.turns]
-    return {**sample._asdict(), "turns": turns}
