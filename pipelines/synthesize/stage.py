@@ -10,7 +10,7 @@ Memory: the list of pictures, one unit, and 4 bytes a pair whose loss is measure
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -193,6 +193,23 @@ def decide(
         "note": _note(first.stopped),
         **result.reference(),
     }
+
+
+def replay(config: SynthesizeConfig) -> Iterator[Pair]:
+    """Every pair of a run that has ended, refused ones too, from stored answers; those whose loss is above
+    its type's limit are not marked. Raises ValueError."""
+    store = Store.open(config.store)
+    manifest = Manifest.open(store, config.manifest)
+    done = Manifest.open(store, config.out).document["synthesis"]["done"]
+    engines = open_engines(config)
+    try:
+        stored = {name: _Stored(engine) for name, engine in engines.items()}
+        work = Work(store, manifest.library(), config, fitting_of(manifest, config), stored)
+        for unit in units(images(manifest, config.language)[:done]):
+            yield from work.unit(unit)
+    finally:
+        for engine in set(engines.values()):
+            engine.close()
 
 
 def loss_limits(losses: Mapping[str, np.ndarray], quantile: float) -> dict[str, float]:

@@ -42,7 +42,7 @@ class Parts:
         for one in fields(self):
             if self.checkpoint is None:
                 if one.name in ("vision_tower", "language_model") and getattr(self, one.name) is None:
-                    raise ValueError(f"{one.name} is missing: give a text or a mapping; or a checkpoint alone")
+                    raise ValueError(f"{one.name} is missing: give a text or a mapping; or a checkpoint")
             elif one.name != "checkpoint" and getattr(self, one.name) != one.default:
                 raise ValueError(f"{one.name}: a checkpoint brings its own: leave it out")
 
