@@ -5,7 +5,7 @@ parent's. Clips, pictures without a sample and what a tombstone names are left o
 picture.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from infinity_mm.schema import turns_from
 from pipelines.synthesize.pairs import Image
 from pipelines.synthesize.reading import language_of
 
-UNIT = 512  # pictures that go through the steps together
+UNIT = 512  # pictures whose types are drawn together
 Unit = Sequence[Image]  # their ids begin with the same byte, so that their answers lie together
 
 
@@ -50,6 +50,18 @@ def units(pictures: Sequence[Image], most: int = UNIT) -> Iterator[Unit]:
         unit.append(image)
     if unit:
         yield unit
+
+
+def groups(todo: Iterable[Unit], least: Callable[[], int]) -> Iterator[list[Unit]]:
+    """Units in pieces of at least so many pictures, that models are asked about together."""
+    group: list[Unit] = []
+    for unit in todo:
+        group.append(unit)
+        if sum(map(len, group)) >= least():
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _stills(manifest: Manifest, ids: np.ndarray) -> list[bytes]:

@@ -4,7 +4,7 @@ Answers lie in the store under `replies/<engine identity>/<first byte of a pictu
 that are only ever added, each named by its content. An answer is found by its request's key, so prompts,
 sampling and limits may change between runs: what is the same is there. Failures are answers too: an engine
 that may do better tomorrow raises instead. A request without a picture lies under `none`. Memory: the answers
-of KEPT such folders, of about 256.
+of KEPT such folders, of about 256; of more where one call asks about pictures of more.
 """
 
 import json
@@ -58,6 +58,7 @@ class Replies:
         self._folder = f"replies/{engine.identity.key}"
         self._folders: OrderedDict[str, dict[str, Answer]] = OrderedDict()
         self._new: defaultdict[str, list[tuple[str, Answer]]] = defaultdict(list)
+        self._room = KEPT
 
     def ask(self, requests: Sequence[Request]) -> list[Answer]:
         """The answer to each request, asked only where none is stored; equal requests are asked once.
@@ -65,6 +66,7 @@ class Replies:
         Raises EngineError; what came before it is stored.
         """
         folders = [folder_of(request) for request in requests]
+        self._room = max(KEPT, len(set(folders)))
         known: dict[str, Answer] = {}
         for name in dict.fromkeys(folders):
             stored = self._stored(name)
@@ -103,7 +105,7 @@ class Replies:
                     found[row["key"]] = _answer(row)
             self._folders[folder] = found
         self._folders.move_to_end(folder)
-        while len(self._folders) > KEPT:
+        while len(self._folders) > self._room:
             self._folders.popitem(last=False)
         return self._folders[folder]
 

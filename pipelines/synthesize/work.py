@@ -1,4 +1,4 @@
-"""The map half: the pictures of a unit go through all steps together, so that each step is one large batch.
+"""The map half: the pictures of some units go through all steps together, so that each step is a large batch.
 
 Nothing is kept here but counts: whatever was found follows from stored answers, and is found again from them.
 """
@@ -72,8 +72,25 @@ class Work:
 
     def unit(self, unit: Unit) -> list[Pair]:
         """Every pair of a unit's pictures, with what was found; rejected ones say why. Raises EngineError."""
-        pairs: list[Pair] = []
+        [pairs] = self.together([unit])
+        return pairs
+
+    def together(self, units: Sequence[Unit]) -> list[list[Pair]]:
+        """The same of several units, whose pairs are asked about together."""
         shown: dict[bytes, Picture] = {}
+        found = [self._drawn(unit, shown) for unit in units]
+        everything = [pair for pairs in found for pair in pairs]
+        for step in STEPS:
+            engine = self.engines.get(step.by)
+            if engine is not None:
+                self._step(step, everything, shown, self.replies[engine.identity])
+        for pairs in found:
+            self._alike(pairs)
+        return found
+
+    def _drawn(self, unit: Unit, shown: dict[bytes, Picture]) -> list[Pair]:
+        """The pairs that are to be written for a unit's pictures, which come into `shown`."""
+        pairs: list[Pair] = []
         kinds = self.fitting(unit) if self.config.questions else [[] for _ in unit]
         for image, own in zip(unit, kinds, strict=True):
             drawn = pairs_of(image, own, self.config)
@@ -83,11 +100,6 @@ class Work:
             except Unavailable as error:
                 for pair in drawn:
                     pair.reject("picture", error.reason, str(error), failed=True)
-        for step in STEPS:
-            engine = self.engines.get(step.by)
-            if engine is not None:
-                self._step(step, pairs, shown, self.replies[engine.identity])
-        self._alike(pairs)
         return pairs
 
     def _step(
