@@ -49,7 +49,7 @@ PARTS: dict[str, list[Request]] = {
         Request(messages=TURNS, max_tokens=8, top_logprobs=3),
     ],
     "chosen": [ask(f"How many? {n}", choices=DIGITS, top_logprobs=9) for n in range(4)],
-    "drawn": [ask("Draw.", temperature=5.0, seed=seed) for seed in (1, 1, 2)],
+    "drawn": [ask("Draw.", temperature=2.0, seed=seed) for seed in (1, 1, 2)],
     "spelled": [ask("Which?", choices=("a red circle", "a red square"))],
     "fitting": [ask(f"Describe it. {n}", schema=SCHEMA, max_tokens=60) for n in range(3)],
     "bad": [

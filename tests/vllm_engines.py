@@ -35,7 +35,11 @@ def stopped(engine: Any) -> str:
 
 def main(model: str, store: Path, told: Path) -> None:
     engine = open_engine(
-        f"vllm:{model}?max_model_len=1024&pictures=2", dtype="float32", enforce_eager=True, max_num_seqs=8
+        f"vllm:{model}?max_model_len=1024&pictures=2",
+        dtype="float32",
+        enforce_eager=True,
+        max_num_seqs=8,
+        structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},  # or it goes on
     )
     made: dict[str, Any] = {"identity": engine.identity, "answers": answers(engine, REQUESTS)}
     left = engine.ask(REQUESTS)

@@ -59,7 +59,7 @@ COSTS = frozenset(  # arguments that decide what an answer costs, not what it is
         "distributed_executor_backend", "disable_log_stats", "kv_cache_memory_bytes", "swap_space",
     )
 )  # fmt: skip
-QUIET = {"VLLM_LOGGING_STREAM": "ext://sys.stderr", "VLLM_LOGGING_LEVEL": "WARNING"}  # stdout is ours
+QUIET = {"VLLM_LOGGING_STREAM": "ext://sys.stderr", "VLLM_LOGGING_LEVEL": "ERROR"}  # stdout is ours
 
 
 def open_vllm(

@@ -17,8 +17,8 @@ from infinity_mm.schema import turns_from
 from pipelines.synthesize.pairs import Image
 from pipelines.synthesize.reading import language_of
 
-UNIT = 512  # pictures that go through the steps together
-Unit = Sequence[Image]  # their ids begin with the same byte, so that their answers lie together
+UNIT = 512  # pictures of a unit, and of units that go through the steps together, at most
+Unit = Sequence[Image]  # their ids begin with the same byte: what is drawn for one depends on no other
 
 
 def images(manifest: Manifest, language: Literal["auto", "en", "zh"]) -> list[Image]:
@@ -50,6 +50,25 @@ def units(pictures: Sequence[Image], most: int = UNIT) -> Iterator[Unit]:
         unit.append(image)
     if unit:
         yield unit
+
+
+def together(all_units: Sequence[Unit], slowly: bool, most: int = UNIT) -> Iterator[list[Unit]]:
+    """Units in order, in groups of at most `most` pictures that go through the steps together.
+
+    With `slowly` a group has at most as many units as were before it and one: a budget that is spent within
+    a group is exceeded by as much again, and not by `most` pictures.
+    """
+    group: list[Unit] = []
+    done, size = 0, 0
+    for unit in all_units:
+        if group and (size + len(unit) > most or (slowly and len(group) > done)):
+            yield group
+            done += len(group)
+            group, size = [], 0
+        group.append(unit)
+        size += len(unit)
+    if group:
+        yield group
 
 
 def _stills(manifest: Manifest, ids: np.ndarray) -> list[bytes]:

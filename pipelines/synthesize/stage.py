@@ -1,11 +1,13 @@
 """`imm synthesize`: new questions and answers for the pictures of a manifest, written by a VLM and checked.
 
-Two passes over the pictures, a unit at a time. The first asks the models whatever is not stored yet; the
-second decides from stored answers alone: which losses are too high within their type, and what becomes a
-sample. A kill costs the answers of one flush; the same command again goes on where it was. In the ledger a
-pair that is refused is a row with its step, value and text, and one that becomes part of a sample names it.
+Two passes over the pictures, some hundreds at a time. The first asks the models whatever is not stored yet;
+the second decides from stored answers alone: which losses are too high within their type, and what becomes
+a sample. A kill costs the answers of one flush; the same command again goes on where it was. In the ledger
+a pair that is refused is a row with its step, value and text, and one that becomes part of a sample names
+it.
 
-Memory: the list of pictures, one unit, and 4 bytes a pair whose loss is measured. Time is the models'.
+Memory: the list of pictures, those that are worked on, and 4 bytes a pair whose loss is measured. Time is
+the models'.
 """
 
 import time
@@ -25,7 +27,7 @@ from infinity_mm.sidecars import sidecar_entry
 from infinity_mm.store import Store
 from pipelines.selection import Verdict, select
 from pipelines.synthesize.config import SynthesizeConfig
-from pipelines.synthesize.images import Unit, images, units
+from pipelines.synthesize.images import Unit, images, together, units
 from pipelines.synthesize.kinds import fitting_of
 from pipelines.synthesize.merging import Made, Writer, merge
 from pipelines.synthesize.pairs import Pair
@@ -88,20 +90,21 @@ def open_engines(config: SynthesizeConfig) -> dict[str, Engine]:
 def ask(work: Work, todo: Sequence[Unit], report: Report) -> Pass:
     """The first pass: every unit, until a budget is spent."""
     config, began = work.config, time.monotonic()
+    budget = any(one is not None for one in (config.max_samples, config.max_tokens, config.max_hours))
     losses: defaultdict[str, list[float]] = defaultdict(list)
     made, stopped, done = 0, None, 0
     report.start("synthesize", sum(len(unit) for unit in todo), "pictures")
-    for unit in todo:
+    for group in together(todo, slowly=budget):
         stopped = _spent(config, work, made, time.monotonic() - began)
         if stopped:
             break
-        pairs = work.unit(unit)
-        for pair in pairs:
-            if "loss" in pair.found:
-                losses[pair.kind.id].append(pair.found["loss"])
-        made += len(merge(pairs, config.turns, config.source))
-        done += 1
-        report.advance(len(unit))
+        for pairs in work.units(group):
+            for pair in pairs:
+                if "loss" in pair.found:
+                    losses[pair.kind.id].append(pair.found["loss"])
+            made += len(merge(pairs, config.turns, config.source))
+        done += len(group)
+        report.advance(sum(map(len, group)))
     report.done()
     told = {kind: np.array(values, np.float32) for kind, values in losses.items()}
     return Pass(done, stopped, told, time.monotonic() - began)
