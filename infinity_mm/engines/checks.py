@@ -11,7 +11,6 @@ from infinity_mm.engines.json_schema import mismatch
 from infinity_mm.media.decode import MediaError, decode_image
 
 TOO_LONG = re.compile(r"context.{0,20}length|maximum model length|prompt is too long|too many tokens", re.I)
-
 LATEST = 4  # decoded pictures that are kept: requests about one follow each other
 
 

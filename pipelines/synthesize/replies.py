@@ -4,8 +4,8 @@ Answers lie in the store under `replies/<engine identity>/<first>-<last>/`, in P
 ever added, each named by its content. First and last are the first bytes of the pictures' ids that were
 asked about together: all bytes of a small set, one of a large one. An answer is found by its request's key,
 so prompts, sampling and limits may change between runs: what is the same is there. Failures are answers
-too: an engine that may do better tomorrow raises instead. A request without a picture lies under `none`.
-Memory: the answers of the folders that the requests at hand may lie in, and of KEPT at least.
+too: an engine that may do better tomorrow raises instead. A request without a picture of the set lies under
+`none`. Memory: the answers of the folders that the requests at hand may lie in, and of KEPT at least.
 """
 
 import json
@@ -61,17 +61,18 @@ class Replies:
         self._folders: OrderedDict[str, dict[str, Answer]] = OrderedDict()
         self._new: defaultdict[str, list[tuple[str, Answer]]] = defaultdict(list)
 
-    def ask(self, requests: Sequence[Request]) -> list[Answer]:
+    def ask(self, requests: Sequence[Request], blind: bool = False) -> list[Answer]:
         """The answer to each request, asked only where none is stored; equal requests are asked once.
 
-        Raises EngineError; what came before it is stored.
+        `blind`: their pictures are none of the set's. Raises EngineError; what came before it is stored.
         """
-        bytes_ = {byte for request in requests if (byte := byte_of(request)) is not None}
-        span = f"{min(bytes_)}-{max(bytes_)}" if bytes_ else NONE
-        blind = {NONE} if any(byte_of(request) is None for request in requests) else set()
-        folders = self._load({span, *blind, *self._covering(bytes_)})
+        bytes_ = {} if blind else {r.key: byte for r in requests if (byte := byte_of(r)) is not None}
+        wanted = set(bytes_.values())
+        span = f"{min(wanted)}-{max(wanted)}" if wanted else NONE
+        apart = {NONE} if any(request.key not in bytes_ for request in requests) else set()
+        folders = self._load({span, *apart, *self._covering(wanted)})
         known = {r.key: stored[r.key] for r in requests for stored in folders if r.key in stored}
-        todo = {r.key: (r, NONE if byte_of(r) is None else span) for r in requests if r.key not in known}
+        todo = {r.key: (r, span if r.key in bytes_ else NONE) for r in requests if r.key not in known}
         self.spent.stored += len(requests) - len(todo)
         asked = list(todo.values())
         try:
