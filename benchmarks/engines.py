@@ -63,7 +63,7 @@ class Recording:
 def synthesized(store: Path, name: str, engine: str) -> dict[str, Any]:
     """`imm synthesize`; `wall`: seconds of all of it but loading a model."""
     config = SynthesizeConfig(
-        store=str(store), manifest="raw", out=name, engine=engine, device="cpu", prompts="scenes",
+        store=str(store), manifest="raw", out=name, engine=engine, prompts="scenes",
         types="scenes", blind="gray", max_answer=64, replace=True,
     )  # fmt: skip
     began = time.perf_counter()
@@ -72,9 +72,9 @@ def synthesized(store: Path, name: str, engine: str) -> dict[str, Any]:
 
 
 def given(engine: Any) -> Recording:
-    """An engine under the name of `given`."""
+    """An engine that is open already, as the next that is opened as `vllm:`."""
     recording = Recording(engine)
-    ENGINES["given"] = lambda rest, device, options: recording
+    ENGINES["vllm"] = lambda rest, device, options: recording
     return recording
 
 
@@ -152,7 +152,7 @@ def compare(store: Path, folder: Path) -> None:
     told("transformers", f"transformers:{folder}")
     engine = open_engine(f"vllm:{folder}{OPTIONS}")
     given(engine)
-    told("vllm", "given")
+    told("vllm", "vllm:opened")
     engine.close()
     with server(folder) as spec:
         told("openai", spec)
@@ -181,7 +181,7 @@ def throughput(store: Path, folder: Path, rounds: int) -> None:
         shutil.rmtree(store / "replies", ignore_errors=True)
         recording.asked.clear()
         began = fresh()
-        tokens = synthesized(store, "made", "given")["tokens"]
+        tokens = synthesized(store, "made", "vllm:opened")["tokens"]
         told("imm synthesize", began, tokens)
         prompts = [prompt(request) for request in recording.asked]
         params = [sampling(request) for request in recording.asked]

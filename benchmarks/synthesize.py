@@ -8,38 +8,21 @@ says that. Each line is what is left after a check: its precision, and the share
 """
 
 import argparse
-import json
 import tempfile
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from infinity_mm.cli import main as imm
 from infinity_mm.manifest import Manifest
-from infinity_mm.scenes.answers import read_value
-from infinity_mm.scenes.asked import read_question, right_answer
-from infinity_mm.schema import samples_from
 from infinity_mm.store import Store
 from pipelines.synthesize.config import SynthesizeConfig
 from pipelines.synthesize.images import images, units
 from pipelines.synthesize.kinds import fitting_of
 from pipelines.synthesize.pairs import Pair
 from pipelines.synthesize.stage import open_engines
+from pipelines.synthesize.truth import Check, by_type, is_right, scenes_of, table
 from pipelines.synthesize.work import Work
 
 SEED = 900_000  # far from the seeds of tests and trainings
-Check = Callable[[Pair], bool]
-
-
-def is_right(pair: Pair, scene: Mapping[str, Any]) -> bool:
-    """Whether a pair's question has one answer in its picture, and the answer is that."""
-    lang = pair.image.lang
-    asked = read_question(lang, pair.question)
-    if asked is None:
-        return False
-    value = right_answer(scene, asked)
-    return value is not None and read_value(lang, asked.kind, asked.about, pair.answer) == value
 
 
 def checks(config: SynthesizeConfig) -> dict[str, Check]:
@@ -69,32 +52,6 @@ def written(store: Store, config: SynthesizeConfig) -> list[Pair]:
     ]
 
 
-def scenes_of(store: Store, manifest: Manifest, truth: Path) -> dict[bytes, Mapping[str, Any]]:
-    """The scene of each picture."""
-    told = {}
-    for line in truth.read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        told[record["id"]] = record["scenes"][0]
-    found = {}
-    for number in range(len(manifest.shards)):
-        for sample in samples_from(manifest.table(number)):
-            found[sample.media[0]] = told[json.loads(sample.meta)["id"]]
-    return found
-
-
-def table(pairs: Sequence[Pair], right: Sequence[bool], tests: Mapping[str, Check]) -> list[str]:
-    """Lines of what is left after each check, the checks one upon another."""
-    total = sum(right)
-    left = list(range(len(pairs)))
-    lines = [f"{'after':<16}{'pairs':>7}{'right':>7}{'precision':>11}{'right ones lost':>17}"]
-    for name, check in {"answer": lambda pair: True, **tests}.items():
-        left = [i for i in left if check(pairs[i])]
-        good = sum(right[i] for i in left)
-        lost = 1 - good / total if total else 0.0
-        lines.append(f"{name:<16}{len(left):>7}{good:>7}{good / max(1, len(left)):>11.3f}{lost:>17.3f}")
-    return lines
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -115,14 +72,11 @@ def main() -> None:
             types="scenes", captions=False, questions=given.questions, blind="gray",
         )  # fmt: skip
         pairs = written(store, config)
-        scenes = scenes_of(store, Manifest.open(store, "raw"), Path(drawn, "truth.jsonl"))
+        scenes = scenes_of(Manifest.open(store, "raw"), Path(drawn, "truth.jsonl"))
         right = [is_right(pair, scenes[pair.image.medium]) for pair in pairs]
     tests = checks(config)
     print("\n".join(table(pairs, right, tests)))
-    by_type: defaultdict[str, list[int]] = defaultdict(list)
-    for number, pair in enumerate(pairs):
-        by_type[pair.kind.id].append(number)
-    for kind, own in sorted(by_type.items()):
+    for kind, own in by_type(pairs).items():
         print(f"\n{kind}")
         print("\n".join(table([pairs[i] for i in own], [right[i] for i in own], tests)))
 

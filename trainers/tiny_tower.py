@@ -2,12 +2,12 @@
 
     python -m trainers.tiny_tower --out FOLDER
 
-A tower that learns from captions alone takes long to tell shapes apart. Here every patch of a picture's tiles
-is asked which object its cell of the grid holds, its colour, its shape and its size, and where in the tile
-it lies, which a tower that is asked for objects alone forgets and relations need; the heads that answer are
-thrown away, and the tower is written as transformers does, for `vision_tower` of a recipe. Scenes are drawn
-by another process while the tower trains. The same seed and number of threads give the same weights on one
-machine.
+A tower that learns from captions alone takes long to tell shapes apart. Here every patch of a picture, a cell
+of the grid that scenes are drawn on, is asked which object it holds, its colour, its shape and its size, and
+where it lies, which a tower that is asked for objects alone forgets and relations need; the heads that answer
+are thrown away, and the tower is written as transformers does, for `vision_tower` of a recipe. Scenes are
+drawn by another process while the tower trains. The same seed and number of threads give the same
+weights on one machine.
 """
 
 import argparse
@@ -19,36 +19,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from infinity_mm.image_tokens import Geometry, Visual
 from infinity_mm.models.torchvision_ops import import_torchvision
 from infinity_mm.scenes.draw import picture
 from infinity_mm.scenes.world import COLOURS, GRID, SHAPES, SIZES, Scene, draw_shapes
 from trainers.drawn_ahead import drawn_ahead
-from trainers.llava.tiles import tiles
 
 SEED = 600_000  # far from the seeds that tests and benchmarks draw with
 SIDE = 64  # pixels of a picture
-GEOMETRY = Geometry(32, 8, ((SIDE, SIDE),), 9)  # a base tile, and a grid of two by two
 BATCH = 64
 MOST = 6  # objects
 PARTS: dict[str, tuple[str, ...]] = {"colour": tuple(COLOURS), "shape": SHAPES, "size": tuple(SIZES)}
-ALONG = GEOMETRY.side // GEOMETRY.patch  # patches
-ASKED = {**{part: 1 + len(of) for part, of in PARTS.items()}, "row": ALONG, "column": ALONG}  # values of each
+ASKED = {**{part: 1 + len(of) for part, of in PARTS.items()}, "row": GRID, "column": GRID}  # values of each
 TOWER: dict[str, Any] = {
-    "image_size": GEOMETRY.side, "patch_size": GEOMETRY.patch, "hidden_size": 96, "intermediate_size": 384,
+    "image_size": SIDE, "patch_size": SIDE // GRID, "hidden_size": 96, "intermediate_size": 384,
     "num_hidden_layers": 4, "num_attention_heads": 3, "vision_use_head": False,
 }  # fmt: skip
 PIXELS: dict[str, Any] = {
     "image_processor_type": "SiglipImageProcessor", "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
-    "size": {"height": GEOMETRY.side, "width": GEOMETRY.side}, "resample": 3,
+    "size": {"height": SIDE, "width": SIDE}, "resample": 3,
 }  # fmt: skip
 
 
 class Batch(NamedTuple):
-    """`tiles`: uint8 [N, 3, side, side]; `truth`: int64 [N, patches, 5], of each part of PARTS which of its
-    values the patch's cell holds, 0 for none, and the patch's row and column in its tile."""
+    """`pixels`: uint8 [N, 3, side, side]; `truth`: int64 [N, patches, 5], of each part of PARTS which of its
+    values the patch holds, 0 for none, and the patch's row and column."""
 
-    tiles: np.ndarray
+    pixels: np.ndarray
     truth: np.ndarray
 
 
@@ -64,26 +60,21 @@ class Settings(NamedTuple):
 
 
 def truth_of(scene: Scene) -> np.ndarray:
-    """int64 [tiles, patches, 5]: see Batch."""
+    """int64 [patches, 5]: see Batch."""
     cells = np.zeros((GRID, GRID, len(PARTS)), np.int64)
     for thing in scene.things:
         row, column = int(thing.y * GRID / scene.side), int(thing.x * GRID / scene.side)
         cells[row, column] = [1 + of.index(getattr(thing, part)) for part, of in PARTS.items()]
-    whole = cells.repeat(ALONG * 2 // GRID, axis=0).repeat(ALONG * 2 // GRID, axis=1)
-    grid = whole.reshape(2, ALONG, 2, ALONG, len(PARTS)).transpose(0, 2, 1, 3, 4)
-    base = cells.repeat(ALONG // GRID, axis=0).repeat(ALONG // GRID, axis=1)
-    held = np.stack([one.reshape(-1, len(PARTS)) for one in (base, *grid[0], *grid[1])])
-    places = np.broadcast_to(np.indices((ALONG, ALONG)).reshape(2, -1).T, (*held.shape[:2], 2))
-    return np.concatenate([held, places], axis=2)
+    places = np.indices((GRID, GRID)).transpose(1, 2, 0)
+    return np.concatenate([cells, places], axis=2).reshape(GRID * GRID, -1)
 
 
 def draw_batch(seed: int, step: int) -> Batch:
     """A batch, the same for the same seed and step."""
     rng = np.random.default_rng([seed, step])
     scenes = [draw_shapes(rng, SIDE, int(rng.integers(1, MOST + 1))) for _ in range(BATCH)]
-    visual = Visual("single", SIDE, SIDE)
-    cut = [tiles([np.asarray(picture(scene))], visual, GEOMETRY, (0, 0, 0)) for scene in scenes]
-    return Batch(np.concatenate(cut), np.concatenate([truth_of(scene) for scene in scenes]))
+    pixels = np.stack([np.asarray(picture(scene)).transpose(2, 0, 1) for scene in scenes])
+    return Batch(pixels, np.stack([truth_of(scene) for scene in scenes]))
 
 
 def batches(settings: Settings) -> Iterator[Batch]:
@@ -115,7 +106,7 @@ def train(settings: Settings, every: int = 100) -> Any:
         share = min(1.0, (step + 1) / settings.warmup) * (1 - step / settings.steps)
         for group in optimizer.param_groups:
             group["lr"] = settings.rate * share
-        pixels_NCHW = torch.from_numpy(batch.tiles).float().div(127.5).sub(1)
+        pixels_NCHW = torch.from_numpy(batch.pixels).float().div(127.5).sub(1)
         seen = tower(pixel_values=pixels_NCHW, output_hidden_states=True).hidden_states[-1]
         told = heads(seen).split(sizes, dim=-1)
         truth_NPT = torch.from_numpy(batch.truth)
@@ -148,7 +139,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write the tower to")
-    parser.add_argument("--steps", type=int, default=1500, help=f"batches of {BATCH} pictures [1500]")
+    parser.add_argument("--steps", type=int, default=600, help=f"batches of {BATCH} pictures [600]")
     parser.add_argument("--seed", type=int, default=SEED, help=f"seed of scenes and weights [{SEED}]")
     parser.add_argument("--threads", type=int, default=1, help="processor threads of the training [1]")
     given = parser.parse_args()

@@ -32,18 +32,19 @@ SEED = 700_000  # of the first scenes; the others' follow. Far from those that t
 ASKED = ("colour", "shape", "size", "count", "relation", "exists")
 JUDGED = ("write_question", "judge_relevance", "judge_answer", "score_answer")
 STILL = {"multi-image-share": 0, "text-only-share": 0, "video-share": 0}
-TURNS = {"multi-turn-share": 1, "turns": 12}
+# No question tells another's answer: what stands in the words before is not looked for in the picture.
+TURNS = {"multi-turn-share": 1, "turns": 8, "apart": True}
 # By manifest: records, kinds (none: all there are), and what else sets them apart.
 SCENES: dict[str, tuple[int, tuple[str, ...], dict[str, float]]] = {
+    "questions": (45_000, ASKED, {**STILL, **TURNS, "brief-share": 0.6}),
     "captions": (10_000, ("caption",), {**STILL, "multi-turn-share": 0}),
-    "easy": (14_000, ASKED, {**STILL, **TURNS, "max-objects": 2, "brief-share": 0.7}),
-    "questions": (36_000, ASKED, {**STILL, **TURNS, "brief-share": 0.5}),
-    "judging": (16_000, JUDGED, {**STILL, "judged": 4}),
-    "held": (6_000, (), {"multi-turn-share": 0}),
+    "easy": (8_000, ASKED, {**STILL, **TURNS, "max-objects": 2, "brief-share": 0.7}),
+    "judging": (14_000, JUDGED, {**STILL, "judged": 4}),
+    "held": (4_000, (), {"multi-turn-share": 0}),
 }
 HELD = "held"
 CHINESE = 0.2  # of all scenes
-TOWER_STEPS = 1500
+TOWER_STEPS = 600
 EVERY = 20  # the record that ships has the events, and every 20th step
 DIGESTS = "digests.json"
 
@@ -55,9 +56,9 @@ class Job(NamedTuple):
     product: str
 
 
-def scenes(seed: int, scale: float = 1.0) -> list[Job]:
-    """Draw and ingest what is trained on and what is asked, each from a seed of its own."""
-    jobs = []
+def scenes(seed: int, scale: float = 1.0) -> list[list[Job]]:
+    """Draw and ingest what is trained on and what is asked, each from a seed of its own; longest first."""
+    chains = []
     for number, (name, (count, kinds, settings)) in enumerate(SCENES.items()):
         given = {
             "count": max(32, round(count * scale)),
@@ -65,15 +66,14 @@ def scenes(seed: int, scale: float = 1.0) -> list[Job]:
             "chinese-share": CHINESE,
             **settings,
         }
-        words = [f"--{setting}={value}" for setting, value in given.items()]
+        words = [f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items()]
         words += [word for kind in kinds for word in ("--kinds", kind)]
         folder = f"scenes/{name}"
         source = ("--source", f"scenes-{name}", "--licence", "CC0-1.0")
-        jobs.append(Job((*IMM, "scenes", "--out", folder, *words), f"{folder}/truth.jsonl"))
-        jobs.append(
-            Job((*IMM, "ingest", f"{folder}/data.json", "--out", name, *source), f"store/refs/{name}")
-        )
-    return jobs
+        draw = Job((*IMM, "scenes", "--out", folder, *words), f"{folder}/truth.jsonl")
+        ingest = (*IMM, "ingest", f"{folder}/data.json", "--out", name, *source)
+        chains.append([draw, Job(ingest, f"store/refs/{name}")])
+    return chains
 
 
 def tower(steps: int) -> Job:
@@ -145,9 +145,8 @@ def main() -> None:
     export = f"{recipe.out}/{stages[-1]}/export"
     began = time.monotonic()
     with ThreadPoolExecutor(2) as both:
-        for done in [
-            both.submit(run, jobs, given.out) for jobs in ([tower(TOWER_STEPS)], scenes(given.seed))
-        ]:
+        chains = [[tower(TOWER_STEPS)], *scenes(given.seed)]
+        for done in [both.submit(run, jobs, given.out) for jobs in chains]:
             done.result()
     run([training(given.ranks, export), scores(export)], given.out)
     print(f"{time.monotonic() - began:.0f} s in all")

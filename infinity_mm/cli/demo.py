@@ -5,6 +5,7 @@ import shlex
 import shutil
 from collections import Counter
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,31 @@ STRUCTURAL = {
 }
 
 
+SYNTHESIS: dict[str, Any] = {
+    "--prompts": "scenes", "--types": "scenes", "--blind": "gray",
+    "--questions": 2, "--max-answer": 40, "--licence": "Apache-2.0", "--out": "made",
+}  # fmt: skip
+RECIPE = """\
+model: {{checkpoint: tiny}}
+store: {store}
+out: {runs}
+compute: {{dtype: float32, recompute: false}}
+export_dtype: float16
+workers: 1
+stages:
+  - name: more
+    data: {{made: 0.3}}
+    train: ["*"]
+    batch: 16
+    length: 2048
+    tiles: 128
+    grid: 2
+    frames: 4
+    overlong: skip
+    optimizer: {{lr: {{"*": 1e-4, vision_tower: 1e-5}}}}
+"""
+
+
 class DemoConfig(BaseModel):
     """Run the whole way on a small made-up data set."""
 
@@ -33,6 +59,7 @@ class DemoConfig(BaseModel):
     out: Path = Field(Path("demo"), description="Folder to work in; a former demo there is replaced.")
     count: int = Field(800, ge=50, description="Records to draw.")
     seed: int = Field(7, ge=0, description="Seed of the drawing.")
+    written: int = Field(60, ge=1, description="Samples to have a small model write.")
 
 
 def run(config: DemoConfig, progress: Progress) -> dict[str, Any]:
@@ -68,7 +95,59 @@ def run(config: DemoConfig, progress: Progress) -> dict[str, Any]:
     _imm("trace", found["dropped_id"], "--store", store)
     made = {"store": store, "tars": out / "tars", "page": out / "report.html"}
     made["truth"] = scenes / "truth.jsonl"
+    if vlm_is_there():
+        made |= close_the_loop(out, store, scenes / "truth.jsonl", config.written)
     return {**found, **{name: str(path) for name, path in made.items()}}
+
+
+def vlm_is_there() -> bool:
+    """Whether what the second half needs is installed."""
+    return all(find_spec(name) for name in ("torch", "transformers", "open_clip"))
+
+
+def close_the_loop(out: Path, store: Path, truth: Path, written: int) -> dict[str, Path]:
+    """New data written and checked by a small model, and a short training on it."""
+    print("What does each picture show? A small CLIP that ships says it.")
+    _imm("tag", "distinct", "--with", "tiny", "--vocabulary", "scenes", "--out", "tagged", "--store", store)
+    print("A small VLM that ships writes questions and answers about the pictures, and checks what it wrote.")
+    words = [word for pair in SYNTHESIS.items() for word in pair]
+    _imm("synthesize", "tagged", *words, "--max-samples", written, "--store", store)
+    print("The pictures' truth is known, so each answer is right or wrong:\n")
+    print("\n".join(how_right(store, truth)) + "\n")
+    recipe = out / "train.yaml"
+    recipe.write_text(RECIPE.format(store=store, runs=out / "runs"))
+    print(f"Go on training the small VLM with it, for a few steps. The recipe, {recipe}:\n")
+    print(recipe.read_text())
+    _imm("train", "llava", "--config", recipe)
+    model = out / "runs" / "more" / "export"
+    picture = next(iter(sorted((out / "scenes" / "images").rglob("*.png"))))
+    _imm("generate", "--model", model, "--image", picture, "--prompt", "Describe the picture.")
+    print(
+        "The page about the data that was made: pictures, questions, answers, scores, and what was refused."
+    )
+    _imm("report", "made", "--out", out / "made.html", "--store", store)
+    return {"made": out / "made.html", "model": model}
+
+
+def how_right(store: Path, truth: Path) -> list[str]:
+    """Precision of the answers written before and after each check, of all and of each type."""
+    from pipelines.synthesize.config import SynthesizeConfig
+    from pipelines.synthesize.stage import replay
+    from pipelines.synthesize.truth import by_type, is_right, passed, scenes_of, table
+
+    given = {name.lstrip("-").replace("-", "_"): value for name, value in SYNTHESIS.items()}
+    config = SynthesizeConfig(store=str(store), manifest="tagged", **given)
+    scenes = scenes_of(Manifest.open(Store.open(store), "tagged"), truth)
+    pairs = [p for p in replay(config) if p.answer and p.kind.id != "caption" and p.image.medium in scenes]
+    right = [is_right(pair, scenes[pair.image.medium]) for pair in pairs]
+    lines = table(pairs, right, {step: passed(step) for step in ("score", "judge", "alike")})
+    lines += ["", f"{'type':<32}{'answers':>9}{'right':>8}{'kept':>7}{'right':>8}"]
+    for kind, own in by_type(pairs).items():
+        kept = [i for i in own if pairs[i].rejected is None]
+        shares = (sum(right[i] for i in some) / max(1, len(some)) for some in (own, kept))
+        before, after = (f"{share:.2f}" for share in shares)
+        lines.append(f"{kind:<32}{len(own):>9}{before:>8}{len(kept):>7}{after:>8}")
+    return lines
 
 
 def _empty(out: Path) -> None:
@@ -140,6 +219,14 @@ def show(result: Mapping[str, Any]) -> str:
             f"Made: {store}, with the manifests raw, sound, good, distinct, set-train, set-val and train;",
             f"      {result['page']}, the report: open it in a browser;",
             f"      {result['tars']}, the training part as WebDataset tars.",
+            *(
+                [
+                    f"      {result['made']}, the report of what was written and refused;",
+                    f"      {result['model']}, the model that was trained on it, as transformers loads it.",
+                ]
+                if "made" in result
+                else ["Not shown, for torch is not installed: writing data by a model, and training."]
+            ),
             f"Dropped at first: {sum(result['reasons'].values())} of {result['records']} records: {why}.",
             f"The truth of every record is in {result['truth']}.",
             "Next:",

@@ -44,6 +44,10 @@ class ScenesConfig(BaseModel):
         0.2, ge=0.0, le=1.0, description="share of one-picture and clip records with several questions"
     )
     turns: int = Field(4, ge=2, le=16, description="most questions in a record of several")
+    apart: bool = Field(
+        False,
+        description="no object is named by two questions of a record, so that none tells another's answer",
+    )
     judged: int = Field(
         1, ge=1, le=16, description="questions, replies or verdicts in a record that writes or judges them"
     )

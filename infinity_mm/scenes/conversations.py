@@ -55,17 +55,31 @@ def _caption(scene: Scene, lang: str, rng: Generator) -> Exchange:
     return say(lang, key, rng), caption(scene, lang, rng), truth
 
 
+def _named(scene: Scene, made: Ask) -> set[int]:
+    """The objects that a question, with its answer, binds an attribute of to another."""
+    named = {made.about[key] for key in ("object", "other") if key in made.about}
+    wanted = made.about.get("wanted", {})
+    if len(wanted) > 1:
+        named |= {i for i, t in enumerate(scene.things) if all(getattr(t, p) == w for p, w in wanted.items())}
+    return named
+
+
 def _several(config: ScenesConfig, scene: Scene, lang: str, rng: Generator) -> list[Exchange]:
     """Two or more different questions about one scene, sometimes with a description first."""
     wanted = int(rng.integers(2, config.turns + 1))
-    exchanges = [_caption(scene, lang, rng)] if chance(rng, 0.25) else []
+    exchanges = [_caption(scene, lang, rng)] if chance(rng, 0.25) and not config.apart else []
     asked: list[tuple[str, str]] = []
+    told: set[int] = set()
     for _ in range(10 * config.turns):
         if len(exchanges) == wanted:
             break
         made = ask(scene, pick(rng, ASKABLE[scene.kind]), lang, rng)
         if made is None or (made.kind, repr(made.about)) in asked:
             continue
+        named = _named(scene, made)
+        if config.apart and told & named:
+            continue
+        told |= named
         asked.append((made.kind, repr(made.about)))
         exchanges.append(_exchange(made, lang, rng, config.brief_share))
     return exchanges

@@ -5,7 +5,7 @@ parent's. Clips, pictures without a sample and what a tombstone names are left o
 picture.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from infinity_mm.schema import turns_from
 from pipelines.synthesize.pairs import Image
 from pipelines.synthesize.reading import language_of
 
-UNIT = 512  # pictures of a unit, and of units that go through the steps together, at most
+UNIT = 512  # pictures whose types are drawn together
 Unit = Sequence[Image]  # their ids begin with the same byte: what is drawn for one depends on no other
 
 
@@ -52,21 +52,14 @@ def units(pictures: Sequence[Image], most: int = UNIT) -> Iterator[Unit]:
         yield unit
 
 
-def together(all_units: Sequence[Unit], slowly: bool, most: int = UNIT) -> Iterator[list[Unit]]:
-    """Units in order, in groups of at most `most` pictures that go through the steps together.
-
-    With `slowly` a group has at most as many units as were before it and one: a budget that is spent within
-    a group is exceeded by as much again, and not by `most` pictures.
-    """
+def groups(todo: Iterable[Unit], least: Callable[[], int]) -> Iterator[list[Unit]]:
+    """Units in pieces of at least so many pictures, that models are asked about together."""
     group: list[Unit] = []
-    done, size = 0, 0
-    for unit in all_units:
-        if group and (size + len(unit) > most or (slowly and len(group) > done)):
-            yield group
-            done += len(group)
-            group, size = [], 0
+    for unit in todo:
         group.append(unit)
-        size += len(unit)
+        if sum(map(len, group)) >= least():
+            yield group
+            group = []
     if group:
         yield group
 

@@ -1,18 +1,16 @@
 """`imm synthesize`: new questions and answers for the pictures of a manifest, written by a VLM and checked.
 
-Two passes over the pictures, some hundreds at a time. The first asks the models whatever is not stored yet;
-the second decides from stored answers alone: which losses are too high within their type, and what becomes
-a sample. A kill costs the answers of one flush; the same command again goes on where it was. In the ledger
-a pair that is refused is a row with its step, value and text, and one that becomes part of a sample names
-it.
+Two passes over the pictures, a unit at a time. The first asks the models whatever is not stored yet; the
+second decides from stored answers alone: which losses are too high within their type, and what becomes a
+sample. A kill costs the answers of one flush; the same command again goes on where it was. In the ledger a
+pair that is refused is a row with its step, value and text, and one that becomes part of a sample names it.
 
-Memory: the list of pictures, those that are worked on, and 4 bytes a pair whose loss is measured. Time is
-the models'.
+Memory: the list of pictures, one unit, and 4 bytes a pair whose loss is measured. Time is the models'.
 """
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,13 +25,14 @@ from infinity_mm.sidecars import sidecar_entry
 from infinity_mm.store import Store
 from pipelines.selection import Verdict, select
 from pipelines.synthesize.config import SynthesizeConfig
-from pipelines.synthesize.images import Unit, images, together, units
+from pipelines.synthesize.images import Unit, groups, images, units
 from pipelines.synthesize.kinds import fitting_of
 from pipelines.synthesize.merging import Made, Writer, merge
 from pipelines.synthesize.pairs import Pair
 from pipelines.synthesize.work import Losses, Work
 
-TRIED = 16  # pictures that a plan tries
+TRIED = 16  # pictures that a plan tries, and that are asked about at once at first
+TOGETHER, IN_BATCHES = 512, 64  # pictures that models are asked about at once; those that take batches
 COLUMNS = ["sample_id", "media", "source", "origin"]
 TEXT = 500  # characters of a refused text that the ledger keeps
 
@@ -90,20 +89,27 @@ def open_engines(config: SynthesizeConfig) -> dict[str, Engine]:
 def ask(work: Work, todo: Sequence[Unit], report: Report) -> Pass:
     """The first pass: every unit, until a budget is spent."""
     config, began = work.config, time.monotonic()
-    budget = any(one is not None for one in (config.max_samples, config.max_tokens, config.max_hours))
     losses: defaultdict[str, list[float]] = defaultdict(list)
-    made, stopped, done = 0, None, 0
+    made, stopped, done, pictures = 0, None, 0, 0
     report.start("synthesize", sum(len(unit) for unit in todo), "pictures")
-    for group in together(todo, slowly=budget):
+
+    most = TOGETHER if config.engine.startswith(("openai:", "vllm:")) else IN_BATCHES
+
+    def together() -> int:
+        grown = min(most, max(TRIED, pictures))  # so that a budget is seen to be spent early on
+        return grown if config.max_samples is None else min(grown, config.max_samples - made)
+
+    for group in groups(todo, together):
         stopped = _spent(config, work, made, time.monotonic() - began)
         if stopped:
             break
-        for pairs in work.units(group):
+        for pairs in work.together(group):
             for pair in pairs:
                 if "loss" in pair.found:
                     losses[pair.kind.id].append(pair.found["loss"])
             made += len(merge(pairs, config.turns, config.source))
         done += len(group)
+        pictures += sum(map(len, group))
         report.advance(sum(map(len, group)))
     report.done()
     told = {kind: np.array(values, np.float32) for kind, values in losses.items()}
@@ -187,6 +193,23 @@ def decide(
         "note": _note(first.stopped),
         **result.reference(),
     }
+
+
+def replay(config: SynthesizeConfig) -> Iterator[Pair]:
+    """Every pair of a run that has ended, refused ones too, from stored answers; those whose loss is above
+    its type's limit are not marked. Raises ValueError."""
+    store = Store.open(config.store)
+    manifest = Manifest.open(store, config.manifest)
+    done = Manifest.open(store, config.out).document["synthesis"]["done"]
+    engines = open_engines(config)
+    try:
+        stored = {name: _Stored(engine) for name, engine in engines.items()}
+        work = Work(store, manifest.library(), config, fitting_of(manifest, config), stored)
+        for unit in units(images(manifest, config.language)[:done]):
+            yield from work.unit(unit)
+    finally:
+        for engine in set(engines.values()):
+            engine.close()
 
 
 def loss_limits(losses: Mapping[str, np.ndarray], quantile: float) -> dict[str, float]:

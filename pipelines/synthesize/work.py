@@ -1,4 +1,4 @@
-"""The map half: the pictures of units go through all steps together, so that each step is one large batch.
+"""The map half: the pictures of some units go through all steps together, so that each step is a large batch.
 
 Nothing is kept here but counts: whatever was found follows from stored answers, and is found again from them.
 """
@@ -19,7 +19,7 @@ from pipelines.synthesize.drawing import pairs_of
 from pipelines.synthesize.examples import Examples
 from pipelines.synthesize.images import Unit
 from pipelines.synthesize.kinds import Fitting
-from pipelines.synthesize.pairs import Image, Kind, Pair
+from pipelines.synthesize.pairs import Pair
 from pipelines.synthesize.reading import nearly_same
 from pipelines.synthesize.replies import Replies, Spent
 from pipelines.synthesize.steps import STEPS, Asking, Step, take
@@ -73,35 +73,35 @@ class Work:
 
     def unit(self, unit: Unit) -> list[Pair]:
         """Every pair of a unit's pictures, with what was found; rejected ones say why. Raises EngineError."""
-        return self.units([unit])[0]
+        [pairs] = self.together([unit])
+        return pairs
 
-    def units(self, units: Sequence[Unit]) -> list[list[Pair]]:
-        """The same of several units, which go through the steps together: what is found of one does not
-        depend on the others."""
-        own: list[list[Pair]] = []
+    def together(self, units: Sequence[Unit]) -> list[list[Pair]]:
+        """The same of several units, whose pairs are asked about together."""
         shown: dict[bytes, Picture] = {}
-        for unit in units:
-            kinds = self.fitting(unit) if self.config.questions else [[] for _ in unit]
-            own.append([])
-            for image, wanted in zip(unit, kinds, strict=True):
-                own[-1] += self._drawn(image, wanted, shown)
-        pairs = [pair for some in own for pair in some]
+        found = [self._drawn(unit, shown) for unit in units]
+        everything = [pair for pairs in found for pair in pairs]
         for step in STEPS:
             engine = self.engines.get(step.by)
             if engine is not None:
-                self._step(step, pairs, shown, self.replies[engine.identity])
-        self._alike(pairs)
-        return own
+                self._step(step, everything, shown, self.replies[engine.identity])
+        for pairs in found:
+            self._alike(pairs)
+        return found
 
-    def _drawn(self, image: Image, kinds: Sequence[Kind], shown: dict[bytes, Picture]) -> list[Pair]:
-        """The pairs to be written for a picture, which is read."""
-        drawn = pairs_of(image, kinds, self.config)
-        try:
-            shown[image.medium] = Picture(image.medium.hex(), self.library.read(image.medium))
-        except Unavailable as error:
-            for pair in drawn:
-                pair.reject("picture", error.reason, str(error), failed=True)
-        return drawn
+    def _drawn(self, unit: Unit, shown: dict[bytes, Picture]) -> list[Pair]:
+        """The pairs that are to be written for a unit's pictures, which come into `shown`."""
+        pairs: list[Pair] = []
+        kinds = self.fitting(unit) if self.config.questions else [[] for _ in unit]
+        for image, own in zip(unit, kinds, strict=True):
+            drawn = pairs_of(image, own, self.config)
+            pairs += drawn
+            try:
+                shown[image.medium] = Picture(image.medium.hex(), self.library.read(image.medium))
+            except Unavailable as error:
+                for pair in drawn:
+                    pair.reject("picture", error.reason, str(error), failed=True)
+        return pairs
 
     def _step(
         self, step: Step, pairs: Sequence[Pair], shown: Mapping[bytes, Picture], replies: Replies

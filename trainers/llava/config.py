@@ -11,7 +11,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,15 +26,25 @@ SHIPPED = Path(__file__).parent
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
     """What the model is composed of. A tower or a language model is a hub id, a local path, or a mapping:
-    the configuration of one with random weights."""
+    the configuration of one with random weights. `checkpoint` instead of all others is a whole model to go
+    on with, in the layout of LlavaOnevision: hub id, path, or `tiny`."""
 
-    vision_tower: str | dict[str, Any]
-    language_model: str | dict[str, Any]
+    vision_tower: str | dict[str, Any] | None = None
+    language_model: str | dict[str, Any] | None = None
+    checkpoint: str | None = None
     tokenizer: str | None = None  # hub id or path; else the language model's; `tiny` is the shared small one
     projector: str = "mlp2x_gelu"
     feature_layer: int = -2  # hidden state of the tower that is projected; -1 is the last layer's
     template: str | None = None  # built-in chat template, for a tokenizer that brings none
     image_token: str = "<image>"
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            if self.checkpoint is None:
+                if one.name in ("vision_tower", "language_model") and getattr(self, one.name) is None:
+                    raise ValueError(f"{one.name} is missing: give a text or a mapping; or a checkpoint")
+            elif one.name != "checkpoint" and getattr(self, one.name) != one.default:
+                raise ValueError(f"{one.name}: a checkpoint brings its own: leave it out")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,13 +6,14 @@ from typing import NamedTuple
 import torch
 
 from infinity_mm.executor import Report
+from infinity_mm.models.shipped import vlm_folder
 from infinity_mm.store import Store
-from trainers.llava.compose import Composition, compose
+from trainers.llava.compose import Composition, compose, exported
 from trainers.llava.config import Parts, Recipe, Stage
 from trainers.llava.documents import Encoding
 from trainers.llava.lengths import measure_lengths
 from trainers.llava.model import Llava
-from trainers.llava.parts import Part
+from trainers.llava.parts import Part, folder_of
 from trainers.llava.plan import Batching, Plan
 from trainers.mixture import Mixture
 from trainers.optim import freeze
@@ -30,6 +31,9 @@ class Prepared(NamedTuple):
 
 def composition_of(parts: Parts) -> Composition:
     """What the recipe's model is made of. Raises ValueError, in one line with the way out."""
+    if parts.checkpoint is not None:
+        return exported(folder_of("checkpoint", str(vlm_folder(parts.checkpoint))))
+    assert parts.vision_tower is not None and parts.language_model is not None
     return compose(
         parts.vision_tower,
         parts.language_model,

@@ -38,3 +38,25 @@ def test_a_conversation_has_as_many_questions_as_told(turns: int) -> None:
         make_record(config, plans, i, []) for i in range(config.count) if plans[i].kind == "conversation"
     ]
     assert max(len(record.truth["answers"]) for record in records) == turns
+
+
+def test_questions_apart_are_about_different_objects() -> None:
+    """An object with two attributes told in one question is not asked for in another of the record."""
+    config = ScenesConfig(
+        out="unused", count=200, multi_turn_share=1, turns=8, apart=True,
+        multi_image_share=0, video_share=0, text_only_share=0,
+    )  # fmt: skip
+    plans = make_plans(config)
+    several = 0
+    for i in range(config.count):
+        truth = make_record(config, plans, i, []).truth
+        things, told = truth["scenes"][0]["objects"], []
+        for answer in truth["answers"]:
+            assert answer["kind"] != "caption"
+            wanted, about = answer["about"].get("wanted", {}), answer["about"]
+            told += [about[key] for key in ("object", "other") if key in about]
+            if len(wanted) > 1:
+                told += [n for n, t in enumerate(things) if all(t[p] == w for p, w in wanted.items())]
+        assert len(told) == len(set(told))
+        several += len(truth["answers"]) > 1 and bool(things)
+    assert several > 50

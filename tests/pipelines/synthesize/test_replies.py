@@ -1,4 +1,4 @@
-"""Stored answers are found again whatever was asked together, and units in groups are the units."""
+"""Stored answers are found again whatever was asked together."""
 
 from pathlib import Path
 
@@ -10,8 +10,6 @@ from scripted import Scripted, prompt_of
 from infinity_mm.engines.base import Message, Picture, Reply, Request
 from infinity_mm.store import Store
 from pipelines.synthesize import replies
-from pipelines.synthesize.images import together
-from pipelines.synthesize.pairs import Image
 from pipelines.synthesize.replies import Replies, Spent
 
 
@@ -63,15 +61,3 @@ def test_what_is_asked_together_lies_together(tmp_path: Path) -> None:
     again = Scripted(echo)
     Replies(store, again, Spent()).ask([request(0x7A), request(None)])
     assert not again.asked
-
-
-@given(sizes=st.lists(st.integers(1, 9), max_size=30), slowly=st.booleans(), most=st.integers(1, 20))
-def test_groups_are_the_units_in_order(sizes: list[int], slowly: bool, most: int) -> None:
-    units = [[Image(bytes(16), bytes(16), "a", "b", "en")] * size for size in sizes]
-    groups = list(together(units, slowly, most))
-    assert [unit for group in groups for unit in group] == units
-    done = 0
-    for group in groups:
-        assert len(group) == 1 or sum(map(len, group)) <= most
-        assert not slowly or len(group) <= done + 1
-        done += len(group)

@@ -26,7 +26,7 @@ from infinity_mm.schema import samples_from
 from infinity_mm.store import Store
 from pipelines.synthesize.config import SynthesizeConfig
 from pipelines.synthesize.pairs import Image, Kind, Pair
-from pipelines.synthesize.stage import loss_limits, run, too_high
+from pipelines.synthesize.stage import loss_limits, replay, run, too_high
 from pipelines.synthesize.steps import STEPS, Asking
 
 COUNT = 24
@@ -271,3 +271,18 @@ def test_a_loss_can_be_asked_for() -> None:
     step = next(step for step in STEPS if step.name == "loss")
     request = step.ask(Asking(SynthesizeConfig(manifest="a", out="b")), pair, Picture("00" * 16, b""))
     assert [message.role for message in request.messages] == ["user", "assistant"]
+
+
+def test_every_pair_of_a_run_can_be_had_again_without_asking(place: Place) -> None:
+    told = place.run(Scripted(seed=7))
+    engine = Scripted(seed=7)
+    ENGINES["scripted"] = lambda rest, device, options: engine
+    config = SynthesizeConfig(
+        store=place.url, manifest="raw", out="made", prompts="scenes", types="scenes", engine="scripted",
+        blind="gray",
+    )  # fmt: skip
+    pairs = list(replay(config))
+    assert not engine.asked and len(pairs) == told["steps"]["caption"]["taken"] + sum(
+        count for kind, count in told["drawn"].items() if kind != "caption"
+    )
+    assert sum(pair.rejected is None for pair in pairs) == sum(told["accepted"].values())

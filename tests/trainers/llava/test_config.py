@@ -84,6 +84,8 @@ def test_stages_take_what_each_says() -> None:
             {"model": {"vision_tower": 3, "language_model": "x"}},
             "model.vision_tower: 3: give a text or a mapping",
         ),
+        ({"model": {"vision_tower": "x"}}, "model.language_model is missing: give a text or a mapping; or a"),
+        ({"model": {"checkpoint": "tiny", "tokenizer": "x"}}, "model.tokenizer: a checkpoint brings its own"),
     ],
 )
 def test_what_is_wrong_is_named(change: dict[str, Any], words: str) -> None:

@@ -123,6 +123,20 @@ def test_transformers_loads_it_and_its_first_stage_is_where_the_second_began(tra
     ]
 
 
+def test_a_finished_model_is_gone_on_with(trained: Place) -> None:
+    """With a learning rate of nothing, what comes out is what went in."""
+    checkpoint = trained.folder / "whole" / "tune" / "export"
+    each = {**RECIPE["each"], "optimizer": {"lr": {"*": 0.0}}, "grid": 2, "most_tiles": 4}
+    stages = [{"name": "more", "data": {"scenes": 0.5}, "train": ["*"]}]
+    path = trained.recipe("more", model={"checkpoint": str(checkpoint)}, each=each, stages=stages)
+    assert main(["train", "llava", "--config", str(path)]) == 0
+    before, after = trained.weights("whole"), trained.weights("more", "more")
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    losses = [line["loss"] for line in trained.record("more", "more") if "loss" in line]
+    first = next(line["loss"] for line in trained.record("whole", "align") if "loss" in line)
+    assert losses and max(losses) < first
+
+
 def test_what_ended_is_not_run_again(trained: Place, capsys: pytest.CaptureFixture[str]) -> None:
     before = (trained.folder / "whole" / "tune" / "record.jsonl").read_bytes()
     assert main(["train", "llava", "--config", str(trained.folder / "whole.yaml"), "--json"]) == 0
