@@ -1,6 +1,7 @@
 """What an engine is: requests in, replies or failures out, in any order, each with the place of its request.
 
     transformers:ID_OR_FOLDER   in this process; any image-text-to-text model; a CPU does
+    vllm:ID_OR_FOLDER           in this process, by vLLM: GPUs, or a CPU by vLLM's build for it
     openai:MODEL@URL            a server that speaks OpenAI's chat completions (vLLM serve, SGLang, others)
     tiny                        the small VLM of `trainers.tiny_vlm`, by transformers: for scenes alone
 
@@ -144,8 +145,8 @@ class EngineError(RuntimeError):
 class Identity(NamedTuple):
     """What replies depend on besides the request."""
 
-    engine: str  # transformers, openai
-    model: str  # digest of its files; of a server, its name and what it tells of the model
+    engine: str  # transformers, vllm, openai
+    model: str  # digest of its files, vLLM's options; of a server, its name and what it tells of it
     dtype: str
     device: str  # cpu, cuda; of a server: "served"
     libraries: str  # names and versions
@@ -180,6 +181,12 @@ def _transformers(rest: str, device: str | None, options: Mapping[str, Any]) -> 
     return open_hf(rest, device, **options)
 
 
+def _vllm(rest: str, device: str | None, options: Mapping[str, Any]) -> Engine:
+    from infinity_mm.engines.vllm import open_vllm
+
+    return open_vllm(rest, device, **options)
+
+
 def _openai(rest: str, device: str | None, options: Mapping[str, Any]) -> Engine:
     from infinity_mm.engines.openai import open_openai
 
@@ -199,6 +206,7 @@ def _tiny(rest: str, device: str | None, options: Mapping[str, Any]) -> Engine:
 
 ENGINES: dict[str, Callable[[str, str | None, Mapping[str, Any]], Engine]] = {
     "transformers": _transformers,
+    "vllm": _vllm,
     "openai": _openai,
     "tiny": _tiny,
 }
@@ -211,6 +219,6 @@ def open_engine(spec: str, device: str | None = None, **options: Any) -> Engine:
     if kind not in ENGINES:
         near = get_close_matches(kind, ENGINES, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        known = "transformers:ID_OR_FOLDER, openai:MODEL@URL or tiny"
+        known = "transformers:ID_OR_FOLDER, vllm:ID_OR_FOLDER, openai:MODEL@URL or tiny"
         raise ValueError(f"no engine {spec!r}: name one as {known}{hint}")
     return ENGINES[kind](rest, device, options)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from infinity_mm.engines.base import Answer, Failure, Message, Picture, Reply, Request
@@ -10,6 +11,7 @@ from infinity_mm.engines.json_schema import mismatch
 from infinity_mm.media.decode import MediaError, decode_image
 
 TOO_LONG = re.compile(r"context.{0,20}length|maximum model length|prompt is too long|too many tokens", re.I)
+LATEST = 4  # decoded pictures that are kept: requests about one follow each other
 
 
 class Refused(Exception):
@@ -57,15 +59,17 @@ def pictures_of(request: Request) -> list[Picture]:
 
 def images_of(request: Request) -> list[Any]:
     """The same, decoded: PIL images in RGB, upright, alpha over white. Raises Refused."""
+    return [_decoded(picture) for picture in pictures_of(request)]
+
+
+@lru_cache(maxsize=LATEST)
+def _decoded(picture: Picture) -> Any:
     from PIL import Image
 
-    found = []
-    for picture in pictures_of(request):
-        try:
-            found.append(Image.fromarray(decode_image(picture.data).pixels))
-        except MediaError as error:
-            raise Refused("bad_picture", f"picture {picture.id}: {error}") from None
-    return found
+    try:
+        return Image.fromarray(decode_image(picture.data).pixels)
+    except MediaError as error:
+        raise Refused("bad_picture", f"picture {picture.id}: {error}") from None
 
 
 def fits(prompt_tokens: int, request: Request, context: int | None) -> None:

@@ -17,7 +17,9 @@ class SynthesizeConfig(StageConfig):
         description="Manifest whose pictures are asked about.", json_schema_extra={"positional": True}
     )
     out: str = Field(description="NAME of the manifest made: what came in, and the samples written.")
-    engine: str = Field("tiny", description="Model that writes: transformers:ID, openai:MODEL@URL or tiny.")
+    engine: str = Field(
+        "tiny", description="Model that writes: transformers:ID, vllm:ID, openai:MODEL@URL or tiny."
+    )
     judge: str | None = Field(None, description="Model that checks [default: the one that writes].")
     loss: str | None = Field(None, description="Model whose loss is measured: a hub ID, a folder or tiny.")
     device: str | None = Field(None, description="cpu, cuda or cuda:N [default: a GPU where there is one].")

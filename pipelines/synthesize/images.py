@@ -18,7 +18,7 @@ from pipelines.synthesize.pairs import Image
 from pipelines.synthesize.reading import language_of
 
 UNIT = 512  # pictures whose types are drawn together
-Unit = Sequence[Image]  # their ids begin with the same byte, so that their answers lie together
+Unit = Sequence[Image]  # their ids begin with the same byte: what is drawn for one depends on no other
 
 
 def images(manifest: Manifest, language: Literal["auto", "en", "zh"]) -> list[Image]:

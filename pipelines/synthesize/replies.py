@@ -1,10 +1,11 @@
 """Stored answers: what an engine was asked once is never asked again.
 
-Answers lie in the store under `replies/<engine identity>/<first byte of a picture's id>/`, in Parquet files
-that are only ever added, each named by its content. An answer is found by its request's key, so prompts,
-sampling and limits may change between runs: what is the same is there. Failures are answers too: an engine
-that may do better tomorrow raises instead. A request without a picture lies under `none`. Memory: the answers
-of KEPT such folders, of about 256; of more where one call asks about pictures of more.
+Answers lie in the store under `replies/<engine identity>/<first>-<last>/`, in Parquet files that are only
+ever added, each named by its content. First and last are the first bytes of the pictures' ids that were
+asked about together: all bytes of a small set, one of a large one. An answer is found by its request's key,
+so prompts, sampling and limits may change between runs: what is the same is there. Failures are answers
+too: an engine that may do better tomorrow raises instead. A request without a picture of the set lies under
+`none`. Memory: the answers of the folders that the requests at hand may lie in, and of KEPT at least.
 """
 
 import json
@@ -19,6 +20,7 @@ from infinity_mm.store import Store, read_table, write_table
 
 FLUSH = 256  # answers that a kill may cost
 KEPT = 8
+NONE = "none"
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -58,21 +60,19 @@ class Replies:
         self._folder = f"replies/{engine.identity.key}"
         self._folders: OrderedDict[str, dict[str, Answer]] = OrderedDict()
         self._new: defaultdict[str, list[tuple[str, Answer]]] = defaultdict(list)
-        self._room = KEPT
 
-    def ask(self, requests: Sequence[Request]) -> list[Answer]:
+    def ask(self, requests: Sequence[Request], blind: bool = False) -> list[Answer]:
         """The answer to each request, asked only where none is stored; equal requests are asked once.
 
-        Raises EngineError; what came before it is stored.
+        `blind`: their pictures are none of the set's. Raises EngineError; what came before it is stored.
         """
-        folders = [folder_of(request) for request in requests]
-        self._room = max(KEPT, len(set(folders)))
-        known: dict[str, Answer] = {}
-        for name in dict.fromkeys(folders):
-            stored = self._stored(name)
-            own = (r.key for r, folder in zip(requests, folders, strict=True) if folder == name)
-            known |= {key: stored[key] for key in own if key in stored}
-        todo = {r.key: (r, folder) for r, folder in zip(requests, folders, strict=True) if r.key not in known}
+        bytes_ = {} if blind else {r.key: byte for r in requests if (byte := byte_of(r)) is not None}
+        wanted = set(bytes_.values())
+        span = f"{min(wanted)}-{max(wanted)}" if wanted else NONE
+        apart = {NONE} if any(request.key not in bytes_ for request in requests) else set()
+        folders = self._load({span, *apart, *self._covering(wanted)})
+        known = {r.key: stored[r.key] for r in requests for stored in folders if r.key in stored}
+        todo = {r.key: (r, span if r.key in bytes_ else NONE) for r in requests if r.key not in known}
         self.spent.stored += len(requests) - len(todo)
         asked = list(todo.values())
         try:
@@ -96,18 +96,27 @@ class Replies:
                 self._folders[folder].update(new)
         self._new.clear()
 
-    def _stored(self, folder: str) -> dict[str, Answer]:
-        """What lies in a folder, by key."""
-        if folder not in self._folders:
-            found = {}
-            for name in sorted(self._store.names(f"{self._folder}/{folder}")):
-                for row in read_table(self._store, name).to_pylist():
-                    found[row["key"]] = _answer(row)
-            self._folders[folder] = found
-        self._folders.move_to_end(folder)
-        while len(self._folders) > self._room:
+    def _covering(self, wanted: set[str]) -> list[str]:
+        """The folders whose span has one of these bytes."""
+        names = (name.rsplit("/", 1)[-1] for name in self._store.names(self._folder))
+        spans = {name: name.partition("-") for name in names if name != NONE}
+        return [
+            name
+            for name, (first, _, last) in spans.items()
+            if any(first <= byte <= (last or first) for byte in wanted)
+        ]
+
+    def _load(self, names: set[str]) -> list[dict[str, Answer]]:
+        """What lies in these folders, by key; of others that were loaded the longest unused are let go."""
+        for name in sorted(names):
+            if name not in self._folders:
+                files = self._store.names(f"{self._folder}/{name}")
+                rows = (row for file in files for row in read_table(self._store, file).to_pylist())
+                self._folders[name] = {row["key"]: _answer(row) for row in rows}
+            self._folders.move_to_end(name)
+        while len(self._folders) > max(KEPT, len(names)):
             self._folders.popitem(last=False)
-        return self._folders[folder]
+        return [self._folders[name] for name in names]
 
 
 class Remembering:
@@ -128,10 +137,10 @@ class Remembering:
         self._replies.engine.close()
 
 
-def folder_of(request: Request) -> str:
-    """Where the answer to a request lies: the first byte of its last picture's id, in hex."""
+def byte_of(request: Request) -> str | None:
+    """The first byte of the id of a request's last picture, in hex."""
     pictures = [part for message in request.messages for part in message.parts if isinstance(part, Picture)]
-    return pictures[-1].id[:2] if pictures else "none"
+    return pictures[-1].id[:2] if pictures else None
 
 
 def _row(key: str, answer: Answer) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def run(config: SynthesizeConfig, report: Report | None = None) -> dict[str, Any
 
 def open_engines(config: SynthesizeConfig) -> dict[str, Engine]:
     """The models of a run, each opened once. Raises ValueError."""
-    options: dict[str, Any] = {"openai": {"concurrency": config.concurrency}}
+    options: dict[str, Any] = {"openai": {"concurrency": config.concurrency}, "vllm": {}}
     found: dict[str, Engine] = {}
     for name, spec in (("writer", config.engine), ("judge", config.judge or config.engine)):
         same = next((engine for engine in found.values() if engine.spec == spec), None)

@@ -5,6 +5,7 @@ Nothing is kept here but counts: whatever was found follows from stored answers,
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -112,7 +113,7 @@ class Work:
             if pair.rejected is None and step.wanted(self.config, pair)
         ]
         requests = [self._request(step, pairs[place], shown) for place in places]
-        answers = dict(zip(places, replies.ask(requests), strict=True))
+        answers = dict(zip(places, replies.ask(requests, step.name == "blind"), strict=True))
         take(self.asking, step, pairs, answers)
         passed = sum(pairs[place].rejected is None for place in places)
         failed = sum(isinstance(answer, Failure) for answer in answers.values())
@@ -153,9 +154,15 @@ def gray(picture: Picture) -> Picture:
     from PIL import Image as Pillow
 
     try:
-        size = Pillow.open(BytesIO(picture.data)).size
+        return _gray(Pillow.open(BytesIO(picture.data)).size)
     except (OSError, ValueError):
-        size = (64, 64)
+        return _gray((64, 64))
+
+
+@lru_cache(maxsize=64)
+def _gray(size: tuple[int, int]) -> Picture:
+    from PIL import Image as Pillow
+
     file = BytesIO()
     Pillow.new("RGB", size, (GRAY,) * 3).save(file, "png")
     data = file.getvalue()

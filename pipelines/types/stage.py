@@ -40,7 +40,9 @@ class TypesConfig(StageConfig):
         json_schema_extra={"positional": True},
     )
     out: Path = Field(description="File of the table; the labelled questions lie beside it.")
-    engine: str = Field("tiny", description="Model that labels: transformers:ID, openai:MODEL@URL or tiny.")
+    engine: str = Field(
+        "tiny", description="Model that labels: transformers:ID, vllm:ID, openai:MODEL@URL or tiny."
+    )
     device: str | None = Field(None, description="cpu, cuda or cuda:N [default: a GPU where there is one].")
     types: str = Field("general", description="Taxonomy of questions: general, scenes, or a YAML file.")
     by: str | None = Field(

@@ -1,6 +1,11 @@
 """`imm synthesize` end to end on scenes, by an engine that says good and bad things."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from killed_synthesis import FLUSH
 from talking import Scripted
 
 from infinity_mm.cli import main
@@ -24,6 +30,7 @@ from pipelines.synthesize.stage import loss_limits, replay, run, too_high
 from pipelines.synthesize.steps import STEPS, Asking
 
 COUNT = 24
+ROOT = Path(__file__).parents[3]
 
 
 class Place:
@@ -147,6 +154,26 @@ def test_the_same_comes_out_wherever_it_was_stopped(place: Place) -> None:
         taken += [request.key for request in engine.asked]
     assert sorted(taken) == sorted(asked)  # nothing twice, nothing left out
     assert result["digest"] == want["digest"]
+
+
+def test_a_kill_costs_the_answers_of_one_flush_at_most(place: Place, tmp_path: Path) -> None:
+    undisturbed = Scripted(bad=0.2, seed=21)
+    want = place.run(undisturbed)
+    fresh = tmp_path / "store"
+    shutil.copytree(place.url, fresh)
+    shutil.rmtree(fresh / "replies")
+    asked = tmp_path / "asked.txt"
+    for dies_after in (40, 75, 0):
+        before = asked.read_text().split() if asked.exists() else []
+        done = subprocess.run(
+            [sys.executable, ROOT / "tests/killed_synthesis.py", fresh, "killed", asked, str(dies_after)],
+            capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == (-signal.SIGKILL if dies_after else 0), done.stderr
+        own = asked.read_text().split()[len(before) :]
+        assert len(set(own)) == len(own) and len(set(own) & set(before)) <= FLUSH
+    assert set(asked.read_text().split()) == {request.key for request in undisturbed.asked}
+    assert Manifest.open(Store.open(str(fresh)), "killed").digest == want["digest"]
 
 
 class _Other(Scripted):
