@@ -26,8 +26,8 @@ Weights = npt.NDArray[np.float32]
 
 
 class Drawn(NamedTuple):
-    """Pictures uint8 [B, SIDE, SIDE, 3] and chunks of clips uint8 [N, chunk, SIDE, SIDE, 3], and how much each
-    of their pixels counts, float32 of the same shapes without channels."""
+    """Pictures uint8 [B, SIDE, SIDE, 3] and chunks of clips uint8 [N, chunk, SIDE, SIDE, 3], and how much
+    each of their pixels counts, float32 of the same shapes without channels."""
 
     pictures: Frames
     clips: Frames

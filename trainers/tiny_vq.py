@@ -2,9 +2,9 @@
 
     python -m trainers.tiny_vq --out FOLDER
 
-FOLDER is then a tokenizer that `Emu3VQVAE.from_pretrained` opens, in float16, with its scores on scenes it has
-not seen (`scores.json`). Objects count more than their background, which is easy and most of the picture. The
-same command again goes on where it was.
+FOLDER is then a tokenizer that `Emu3VQVAE.from_pretrained` opens, in float16, with its scores on scenes that
+it has not seen (`scores.json`). Objects count more than their background, which is easy and most of the
+picture. The same command again goes on where it was.
 """
 
 import argparse

@@ -63,7 +63,7 @@ class Settings:
 
 
 class Batch(NamedTuple):
-    """`pictures`: uint8 [B, H, W, 3]; `clips`: uint8 [N, chunk, H, W, 3], chunks of clips; either may be empty.
+    """`pictures`: uint8 [B, H, W, 3]; `clips`: uint8 [N, chunk, H, W, 3], chunks; either may be empty.
     With them how much each pixel counts, float32 [B, H, W] and [N, chunk, H, W], or None for all alike."""
 
     pictures: Frames
@@ -151,7 +151,7 @@ def train(
     say: Callable[[str], None] = print,
 ) -> Any:
     """Train an `Emu3VQVAE` in place; it is returned. `batches(step)` gives the batches from that step on, the
-    same for the same step. Checkpoints lie in `folder`. Raises ValueError for one of another configuration."""
+    same for the same step. Checkpoints lie in `folder`. Raises ValueError for those of another training."""
     torch.manual_seed(settings.seed)
     model = Trained(vq, settings)
     parameters = [p for p in model.parameters() if p.requires_grad]

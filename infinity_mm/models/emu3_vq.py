@@ -1,8 +1,8 @@
 """Vision tokenizers of Emu3: pictures and clips to integers and back, by transformers' `Emu3VQVAE`.
 
 A folder or hub id holds the tokenizer alone (transformers' layout, or BAAI's own names of its weights, which
-are renamed), or a whole exported Emu3, whose tokenizer is taken. A code stands for `factor` x `factor` pixels;
-a picture has one layer of codes, a clip one for each `chunk` frames (4 in Emu3).
+are renamed), or a whole exported Emu3, whose tokenizer is taken. A code stands for `factor` x `factor`
+pixels; a picture has one layer of codes, a clip one for each `chunk` frames (4 in Emu3).
 
 What the released weights were trained for is kept: a picture is a clip of `chunk` equal frames, and each
 chunk of a clip is encoded and decoded on its own, without the frames before (Emu3, arXiv 2409.18869; its
@@ -44,7 +44,7 @@ class Found(NamedTuple):
     facts: TokenizerFacts
 
     def model(self) -> Any:
-        """The `Emu3VQVAE`, float32, in eval mode. Raises ValueError where weights and configuration differ."""
+        """The `Emu3VQVAE`, float32, in eval mode. Raises ValueError where weights don't fit the fields."""
         return _model(self.spec, self.fields, self.weights)
 
     def load(self, device: str | None = None, dtype: str = "float32") -> "VisionTokenizer":
@@ -176,7 +176,7 @@ class VisionTokenizer:
             return self._codes(self.model.quantize(latents)[:, 0])
 
     def encode_chunks(self, frames: Pixels) -> Codes:
-        """Chunks of a clip, each on its own: uint8 [N, chunk, H, W, 3] to codes [N, H / factor, W / factor]."""
+        """Chunks, each on its own: uint8 [N, chunk, H, W, 3] to codes [N, H / factor, W / factor]."""
         import torch
 
         n, chunk = frames.shape[:2]
@@ -216,7 +216,8 @@ class VisionTokenizer:
         codes = np.asarray(codes)
         if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < self.facts.codebook:
             raise ValueError(
-                f"codes from {codes.min()} to {codes.max()}: this tokenizer has 0 to {self.facts.codebook - 1}"
+                f"codes from {codes.min()} to {codes.max()}: this tokenizer has 0 to "
+                f"{self.facts.codebook - 1}"
             )
         with torch.inference_mode():
             ids = torch.from_numpy(codes.astype(np.int64)).to(self.device)
@@ -239,7 +240,7 @@ class VisionTokenizer:
 
 
 def latents_of_pictures(model: Any, pixels_BCHW: Any) -> Any:
-    """What is quantised of pictures, [B, 1, D, h, w]: as of clips of equal frames, whose 2-D half runs once."""
+    """What is quantised of pictures, [B, 1, D, h, w]: clips of equal frames, whose 2-D half runs once."""
     seen = _planes(model.encoder, pixels_BCHW)
     frames = model.config.temporal_downsample_factor
     return _along_time(model, seen[:, None].expand(-1, frames, -1, -1, -1))
@@ -276,7 +277,7 @@ def pixels_of(model: Any, vectors_BTDHW: Any, frames: int | None = None) -> Any:
     import torch
     import torch.nn.functional as F
 
-    decoder, many = model.decoder, len(vectors_BTDHW)
+    decoder = model.decoder
     vectors = vectors_BTDHW.transpose(1, 2)
     both = torch.cat([model.post_quant_conv(vectors), vectors])
     for block in decoder.time_res_stack:
@@ -287,5 +288,4 @@ def pixels_of(model: Any, vectors_BTDHW: Any, frames: int | None = None) -> Any:
     shape, hidden, quant = hidden.shape[:2], hidden.flatten(0, 1), quant.flatten(0, 1)
     hidden = decoder.up_block(decoder.middle_block(decoder.conv_in(hidden), quant), quant)
     made = decoder.conv_out(F.silu(decoder.norm_out(hidden, quant)))
-    assert shape[0] == many
     return made.unflatten(0, shape)
