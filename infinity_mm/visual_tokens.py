@@ -5,7 +5,8 @@
 A medium has a grid (latent frames, rows, columns) and that many codes in raster order, or an error, or
 neither: it was not asked for. The tokenizer's digest, its codebook size, how many pixels and frames a code
 stands for, the resize rule and by what it was computed are in the schema's metadata, and a digest of them in
-the file's name, so that a medium is encoded once for each. Codes take 2 bytes each where the codebook has at most 65,536, else 4.
+the file's name, so that a medium is encoded once for each. Codes take 2 bytes each where the codebook has at
+most 65,536, else 4.
 
 `VisualTokens` reads them: files are memory-mapped where the store is local, a look is one search in the media
 index and one row. Memory: the files and index parts touched, mapped.
