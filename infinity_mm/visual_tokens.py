@@ -4,8 +4,9 @@
 
 A medium has a grid (latent frames, rows, columns) and that many codes in raster order, or an error, or
 neither: it was not asked for. The tokenizer's digest, its codebook size, how many pixels and frames a code
-stands for and the resize rule are in the schema's metadata, and a digest of them in the file's name, so that
-a medium is encoded once for each. Codes take 2 bytes each where the codebook has at most 65,536, else 4.
+stands for, the resize rule and by what it was computed are in the schema's metadata, and a digest of them in
+the file's name, so that a medium is encoded once for each. Codes take 2 bytes each where the codebook has at
+most 65,536, else 4.
 
 `VisualTokens` reads them: files are memory-mapped where the store is local, a look is one search in the media
 index and one row. Memory: the files and index parts touched, mapped.
@@ -52,12 +53,25 @@ class Tokens(NamedTuple):
     duration: float | None = None
 
 
-def tokens_key(facts: TokenizerFacts, rule: Mapping[str, Any]) -> str:
-    """What codes depend on besides their medium, as 16 hex digits."""
-    return digest_of([FAMILY, VERSION, facts._asdict(), dict(rule)])[:16]
+class Coding(NamedTuple):
+    """What codes depend on besides their medium: the tokenizer, the rule by which media are resized, and what
+    computed (data type, kind of device, versions of libraries)."""
+
+    facts: TokenizerFacts
+    rule: Mapping[str, Any]
+    by: Mapping[str, Any]
+
+    def key(self) -> str:
+        """16 hex digits."""
+        return digest_of([FAMILY, VERSION, self.facts._asdict(), dict(self.rule), dict(self.by)])[:16]
+
+    def prefix(self, shard: str) -> str:
+        """What the names of all files with a shard's tokens begin with."""
+        return f"sidecars/{FAMILY}/{shard}-{self.key()}"
 
 
-def tokens_schema(facts: TokenizerFacts, rule: Mapping[str, Any]) -> pa.Schema:
+def tokens_schema(coding: Coding) -> pa.Schema:
+    facts = coding.facts
     code = pa.uint16() if facts.codebook <= SMALL else pa.int32()
     return pa.schema(
         [
@@ -68,7 +82,7 @@ def tokens_schema(facts: TokenizerFacts, rule: Mapping[str, Any]) -> pa.Schema:
             ("w", pa.int32()),
             ("fps", pa.float32()),
             ("duration", pa.float32()),
-            ("codes", pa.list_(code)),
+            ("codes", pa.large_list(code)),
             ("error", pa.string()),
         ],
         metadata={
@@ -78,20 +92,19 @@ def tokens_schema(facts: TokenizerFacts, rule: Mapping[str, Any]) -> pa.Schema:
             "imm.codebook": str(facts.codebook),
             "imm.factor": str(facts.factor),
             "imm.chunk": str(facts.chunk),
-            "imm.resize": json.dumps(dict(rule), sort_keys=True),
+            "imm.resize": json.dumps(dict(coding.rule), sort_keys=True),
+            "imm.by": json.dumps(dict(coding.by), sort_keys=True),
         },
     )
 
 
-def tokens_table(
-    shard: Shard, found: Mapping[int, Tokens | str], facts: TokenizerFacts, rule: Mapping[str, Any]
-) -> pa.Table:
+def tokens_table(shard: Shard, found: Mapping[int, Tokens | str], coding: Coding) -> pa.Table:
     """The table of a shard, from the tokens or the error of some of its rows."""
-    schema = tokens_schema(facts, rule)
+    schema = tokens_schema(coding)
     rows = [found.get(row) for row in range(len(shard))]
     grids = [one.codes.shape if isinstance(one, Tokens) else (None, None, None) for one in rows]
     lengths = [one.codes.size if isinstance(one, Tokens) else 0 for one in rows]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     code = schema.field("codes").type.value_type
     flat = [one.codes.reshape(-1) for one in rows if isinstance(one, Tokens)]
     values = pa.array(np.concatenate([np.empty(0, np.int32), *flat]).astype(code.to_pandas_dtype()))
@@ -102,7 +115,7 @@ def tokens_table(
         *(pa.array([grid[axis] for grid in grids], pa.int32()) for axis in range(3)),
         pa.array([one.fps if isinstance(one, Tokens) else None for one in rows], pa.float32()),
         pa.array([one.duration if isinstance(one, Tokens) else None for one in rows], pa.float32()),
-        pa.ListArray.from_arrays(pa.array(offsets), values, mask=without),
+        pa.LargeListArray.from_arrays(pa.array(offsets), values, mask=without),
         pa.array([one if isinstance(one, str) else None for one in rows], pa.string()),
     ]
     return pa.table(columns, schema=schema)
@@ -112,28 +125,22 @@ def write_tokens(
     store: Store,
     shard: Shard,
     found: Mapping[int, Tokens | str],
-    facts: TokenizerFacts,
-    rule: Mapping[str, Any],
+    coding: Coding,
     again: Sequence[int] = (),
 ) -> str:
     """Publish a shard's tokens; the file's name. It is named apart where rows are missing, or are to be tried
     `again` because their media could not be had."""
-    name = f"{tokens_prefix(shard.digest, facts, rule)}.arrow"
+    name = f"{coding.prefix(shard.digest)}.arrow"
     without = sorted(({*range(len(shard))} - set(found)) | set(again))
     if without:
         lost = hashlib.sha256(b"".join(shard.media_id(row) for row in without)).hexdigest()[:12]
         name = name.replace(".arrow", f".without-{lost}.arrow")
-    table = tokens_table(shard, found, facts, rule)
+    table = tokens_table(shard, found, coding)
     with store.scratch() as temporary:
         with pa.OSFile(temporary, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table, max_chunksize=max(table.num_rows, 1))
         store.publish(temporary, name)
     return name
-
-
-def tokens_prefix(shard: str, facts: TokenizerFacts, rule: Mapping[str, Any]) -> str:
-    """What the names of all files with a shard's tokens by this tokenizer and rule begin with."""
-    return f"sidecars/{FAMILY}/{shard}-{tokens_key(facts, rule)}"
 
 
 class TokenFile:

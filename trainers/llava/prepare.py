@@ -1,7 +1,6 @@
 """A stage made ready: its data measured, mixed and planned, and its model's shape, without a weight."""
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 
@@ -13,19 +12,11 @@ from trainers.llava.documents import Encoding
 from trainers.llava.lengths import measure_lengths
 from trainers.llava.model import Llava
 from trainers.llava.parts import Part
-from trainers.llava.plan import Batching, Plan
 from trainers.mixture import Mixture
 from trainers.optim import freeze
 from trainers.parallel import World
-
-
-class Prepared(NamedTuple):
-    """A stage and its plan."""
-
-    stage: Stage
-    mixture: Mixture
-    encoding: Encoding
-    plan: Plan
+from trainers.plan import Plan
+from trainers.prepared import Prepared, batching
 
 
 def composition_of(parts: Parts) -> Composition:
@@ -59,16 +50,8 @@ def prepare(
         lengths = measure_lengths(mixture.manifests, encoding, workers=recipe.workers, report=report)
         if world.first:
             world.wait()
-    batching = Batching(
-        batch=stage.batch,
-        length=stage.length,
-        tiles=stage.tiles,
-        group=stage.group,
-        epochs=stage.epochs,
-        seed=recipe.seed,
-        overlong=stage.overlong,
-    )
-    return Prepared(stage, mixture, encoding, Plan(mixture, lengths, batching))
+    plan = Plan(mixture, lengths, batching(recipe, stage, stage.tiles))
+    return Prepared(stage, mixture, encoding, plan)
 
 
 def sketch(composition: Composition, stage: Stage) -> Llava:
