@@ -7,7 +7,7 @@ new and attention of rows * new * past. The cache takes 2 * layers * rows * leng
 numbers.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -31,10 +31,12 @@ class Cached:
     def __init__(self, model: "Emu3TextModel", ahead_B: torch.Tensor, length: int) -> None:
         self.model = model
         weight = model.embed_tokens.weight
-        config, attention = model.config, model.layers[0].self_attn
-        shape = (len(ahead_B), config.num_key_value_heads, length, attention.head_dim)
-        self._keys_BHTD = [weight.new_empty(shape) for _ in model.layers]
-        self._values_BHTD = [weight.new_empty(shape) for _ in model.layers]
+        self._layers: list[Any] = list(model.layers)
+        heads, size = model.config.num_key_value_heads, self._layers[0].self_attn.head_dim
+        assert heads is not None
+        shape = (len(ahead_B), heads, length, size)
+        self._keys_BHTD = [weight.new_empty(shape) for _ in self._layers]
+        self._values_BHTD = [weight.new_empty(shape) for _ in self._layers]
         self._ahead_B = ahead_B.to(weight.device)
         self._padded = bool(ahead_B.any())
         self._past = 0
@@ -52,7 +54,7 @@ class Cached:
         cos_B1ND, sin_B1ND = self._cos_1TD[0][positions_BN][:, None], self._sin_1TD[0][positions_BN][:, None]
         mask = self._mask(columns_N, end)
         hidden_BNW = self.model.embed_tokens(tokens_BN)
-        for number, layer in enumerate(self.model.layers):
+        for number, layer in enumerate(self._layers):
             attention = layer.self_attn
             normed_BNW = layer.input_layernorm(hidden_BNW)
             query, key, value = (
@@ -72,7 +74,8 @@ class Cached:
             )
             hidden_BNW = hidden_BNW + attention.o_proj(seen_BHND.transpose(1, 2).flatten(2))
             hidden_BNW = hidden_BNW + layer.mlp(layer.post_attention_layernorm(hidden_BNW))
-        return self.model.norm(hidden_BNW[:, -1])
+        normed_BW: torch.Tensor = self.model.norm(hidden_BNW[:, -1])
+        return normed_BW
 
     def _mask(self, columns_N: torch.Tensor, end: int) -> torch.Tensor | None:
         """What each new token sees, bool [B or 1, 1, N, end]; None where it is all there is."""

@@ -1,0 +1,222 @@
+"""An exported Emu3 at work: pictures from captions, and text about pictures.
+
+`open_emu3` takes the folder that transformers loads (`Emu3ForConditionalGeneration`), whoever wrote it.
+Weights of the language model are float32 on a CPU and bfloat16 on a GPU, those of the vision tokenizer
+float32 anywhere.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from infinity_mm.models.emu3_vq import VisionTokenizer, find_tokenizer
+from infinity_mm.progress import Progress
+from infinity_mm.visual_size import SizeRule
+from trainers.emu3.answer import GREEDY, answer
+from trainers.emu3.choose import Sampling
+from trainers.emu3.draw import Grid, Language, Wanted, draw
+from trainers.emu3.drawing_defaults import Defaults, read_defaults
+from trainers.emu3.layouts import Layouts, Said, Visual
+from trainers.emu3.vocabulary import Vocabulary, vocabulary_from
+
+KIND = "emu3"  # model_type of an exported folder
+RATIO = 5  # of a picture's sides at most, as Emu3's processor has it
+
+
+class Parts(NamedTuple):
+    """Emu3ForCausalLM's own, taken from a whole Emu3."""
+
+    model: Any
+    lm_head: torch.nn.Linear
+
+
+class Answer(NamedTuple):
+    """What is said about pictures, with the tokens of it, of all that came before, and of the pictures."""
+
+    text: str
+    tokens: int
+    prompt_tokens: int
+    image_tokens: int
+
+
+class Drawn(NamedTuple):
+    """A picture, and its codes."""
+
+    pixels: np.ndarray  # uint8 [H, W, 3]
+    codes: np.ndarray  # int32 [rows, columns]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Emu3:
+    """A model with what it takes to draw and to ask it."""
+
+    language: Language
+    layouts: Layouts
+    eyes: VisionTokenizer
+    defaults: Defaults
+    areas: tuple[int, int]  # pixels of a picture that is asked about, at least and at most
+
+    def draw(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        sampling: Sampling,
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        negative: str = "",
+        batch: int = 64,
+        progress: Progress | None = None,
+    ) -> list[Drawn]:
+        """A picture a prompt, of height x width pixels (the model's own where they are not given).
+
+        `negative`: what guidance leads away from, in place of no caption. `batch`: pictures at a time.
+        Raises ValueError for a size that has no grid, and for what does not fit the context.
+        """
+        rows, columns = self.grid(height or self.defaults.height, width or self.defaults.width)
+        bare = self.layouts.image_prompt(negative, rows, columns).tolist()
+        wanted = [
+            Wanted(
+                self.layouts.image_prompt(prompt, rows, columns).tolist(), bare, Grid(1, rows, columns), seed
+            )
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
+        vocabulary = self.layouts.vocabulary
+        drawn = draw(self.language, vocabulary, wanted, sampling, batch=batch, progress=progress)
+        ids_BN = np.stack(drawn)
+        codes_BHW = ids_BN[ids_BN >= vocabulary.visual].reshape(-1, rows, columns) - vocabulary.visual
+        pixels = [
+            self.eyes.decode_pictures(codes_BHW[at : at + batch]) for at in range(0, len(codes_BHW), batch)
+        ]
+        return [Drawn(*pair) for pair in zip(np.concatenate(pixels), codes_BHW, strict=True)]
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of codes. Raises ValueError for a size that has none."""
+        factor = self.eyes.facts.factor
+        if min(height, width) < factor or height % factor or width % factor:
+            raise ValueError(f"{width} x {height} pixels: give sides that are multiples of {factor}")
+        if max(height, width) > RATIO * min(height, width):
+            raise ValueError(f"{width} x {height} pixels: one side may be {RATIO} times the other at most")
+        return height // factor, width // factor
+
+    def ask(
+        self,
+        prompt: str | None,
+        pictures: Sequence[np.ndarray],
+        *,
+        system: str | None = None,
+        sampling: Sampling = GREEDY,
+        most: int = 256,
+        seed: int = 0,
+    ) -> Answer:
+        """The answer about pictures, uint8 [H, W, 3] each; without a prompt the caption it gives them.
+
+        Raises ValueError for what does not fit the context, and for a picture that has no grid.
+        """
+        seen = [self.see(pixels) for pixels in pictures]
+        ids = self.prompt(prompt, seen, system)
+        vocabulary = self.layouts.vocabulary
+        (said,) = answer(self.language, vocabulary, [ids], sampling=sampling, most=most, seeds=[seed])
+        length = sum(self.layouts.visual_length(picture.grid) for picture in seen)
+        return Answer(self.layouts.decode(said).strip(), len(said), len(ids), length)
+
+    def prompt(self, prompt: str | None, seen: Sequence[Visual], system: str | None = None) -> list[int]:
+        """The ids that an answer, or a caption, comes after."""
+        if prompt is None:
+            ids = self.layouts.interleaved(seen).ids[:-1]
+        else:
+            told = [] if system is None else [Said("system", (system,))]
+            ids = self.layouts.chat_prompt([*told, Said("user", (*seen, prompt))])
+        return [int(i) for i in ids]
+
+    def see(self, pixels: np.ndarray) -> Visual:
+        """A picture's codes, at its own size where that is within the model's areas."""
+        least, most = self.areas
+        own = pixels.shape[0] * pixels.shape[1]
+        rule = SizeRule(min(max(own, least), most), 1, own, self.eyes.facts.factor)
+        return Visual(self.eyes.encode_pictures(rule.apply(pixels)[None]))
+
+
+def kind_of(folder: Path) -> str:
+    """The model type of an exported folder. Raises ValueError for a folder without one."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ValueError(f"model {folder}: the folder has no config.json; name one that a trainer exported")
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["model_type"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"model {folder}: config.json does not say its model_type") from None
+
+
+def open_emu3(folder: Path, device: str | None = None) -> Emu3:
+    """An exported folder, ready. Raises ValueError, in one line with the way out."""
+    kind = kind_of(folder)
+    if kind != KIND:
+        raise ValueError(
+            f"model {folder} is a {kind}, which answers about pictures and does not draw: name an Emu3"
+        )
+    there = torch.cuda.is_available()
+    device = device or ("cuda" if there else "cpu")
+    if device != "cpu" and not there:
+        raise ValueError(f"device {device!r}: torch {torch.__version__} sees no GPU here; give cpu")
+    eyes = find_tokenizer(folder).load(device)
+    whole = _whole(folder, torch.float32 if device == "cpu" else torch.bfloat16)
+    language = Parts(whole.model.text_model.to(device), whole.lm_head.to(device))
+    vocabulary, tokenizer = _words(folder, whole.config, eyes.facts.codebook)
+    processor = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    return Emu3(
+        language=language,
+        layouts=Layouts.of(tokenizer, vocabulary),
+        eyes=eyes,
+        defaults=read_defaults(folder),
+        areas=(processor["min_pixels"], processor["max_pixels"]),
+    )
+
+
+def _whole(folder: Path, dtype: torch.dtype) -> Any:
+    """transformers' model, all of whose weights are there."""
+    from transformers import Emu3ForConditionalGeneration
+
+    whole, info = Emu3ForConditionalGeneration.from_pretrained(
+        folder, dtype=dtype, output_loading_info=True, local_files_only=True
+    )
+    if info["missing_keys"]:
+        raise ValueError(
+            f"model {folder}: its weights lack {sorted(info['missing_keys'])[0]}; export it again"
+        )
+    return whole.eval()
+
+
+def _words(folder: Path, config: Any, codes: int) -> tuple[Vocabulary, Any]:
+    """The vocabulary and the tokenizer, which have to agree on every name that both know."""
+    from tokenizers import Tokenizer
+
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise ValueError(f"model {folder}: it has no tokenizer.json; copy that of the model it came from")
+    tokenizer = Tokenizer.from_file(str(file))
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    known = config.vocabulary_map or {}
+    size = config.text_config.vocab_size
+    for name, number in known.items():
+        if ids.setdefault(name, number) != number:
+            raise ValueError(
+                f"model {folder}: {name} is {ids[name]} for tokenizer.json and {number} for the model: the "
+                "tokenizer is another model's"
+            )
+    try:
+        vocabulary = vocabulary_from(ids, codes, size)
+    except ValueError as error:
+        raise ValueError(f"model {folder}: {error}") from None
+    highest = max(ids.values())
+    if highest >= size:
+        raise ValueError(
+            f"model {folder}: tokenizer.json has ids up to {highest:,}, the model embeds {size:,}: the "
+            "tokenizer is another model's"
+        )
+    return vocabulary, tokenizer
