@@ -1,4 +1,4 @@
-"""The card of an Emu3-style model, README.md of its folder: what it is, and what it was trained on and how."""
+"""The card of an Emu3-style model, README.md of its folder: what it is, and how it was trained."""
 
 from collections.abc import Mapping
 from pathlib import Path
