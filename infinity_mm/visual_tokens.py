@@ -229,6 +229,11 @@ class VisualTokens:
         self.facts = only
         self.tokenizer, self.codebook, self.factor, self.chunk = only
 
+    @property
+    def key(self) -> str:
+        """What its tokens are: a digest of the sidecars' names, 16 hex digits."""
+        return digest_of(sorted(name for names in self._files.values() for name in names))[:16]
+
     def grid(self, media_id: bytes) -> tuple[int, int, int] | None:
         """Latent frames, rows and columns; None where a medium has no codes (`error` says why)."""
         t, h, w = self.grids(np.frombuffer(media_id, np.uint8)[None])[0].tolist()

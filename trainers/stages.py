@@ -78,8 +78,9 @@ class Trainer(Protocol):
 
     def export(
         self, model: Any, state: Mapping[str, torch.Tensor], folder: Path, about: Mapping[str, Any]
-    ) -> None:
-        """Write the model, its whole `state_dict` given, as a folder that others load."""
+    ) -> bool:
+        """Write the model, its whole `state_dict` given, as a folder that others load; False, told on stderr,
+        where none can."""
 
 
 def run(
@@ -152,10 +153,9 @@ def run_stage(
         about = {**job.about, "step": job.step, "steps": job.steps, "cursor": job.cursor}
         if not stopped:
             state = whole_state(model, ranks)
-            if ranks.first:
-                trainer.export(inner(model), state, folder / EXPORT, about)
+            if ranks.first and trainer.export(inner(model), state, folder / EXPORT, about):
+                job.monitor.event("export", job.step, folder=str(folder / EXPORT))
             ranks.wait()
-            job.monitor.event("export", job.step, folder=str(folder / EXPORT))
     return _told(folder, about, stopped, skipped=False)
 
 
@@ -207,5 +207,5 @@ def _told(folder: Path, about: Mapping[str, Any], stopped: str | None, skipped: 
         "samples": about["cursor"],
         "skipped": skipped,
         "stopped": stopped,
-        "export": None if stopped else str(folder / EXPORT),
+        "export": None if stopped or not (folder / EXPORT).is_dir() else str(folder / EXPORT),
     }

@@ -66,7 +66,8 @@ class LlavaTrainer:
 
     def export(
         self, model: Llava, state: Mapping[str, torch.Tensor], folder: Path, about: Mapping[str, Any]
-    ) -> None:
+    ) -> bool:
         dtype, out = getattr(torch, self.recipe.export_dtype), Path(self.recipe.out)
         text = card(out.resolve().name, out, about, Store.open(self.recipe.store), model, self.composition)
         export(model, self.composition, folder, card=text, state=state, dtype=dtype, replace=True)
+        return True
