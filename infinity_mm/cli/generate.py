@@ -46,7 +46,8 @@ class GenerateConfig(BaseModel):
     temperature: float | None = Field(
         None,
         ge=0,
-        description="0 takes the likeliest token, more draws [default: 0 of answers, the model's of drawings].",
+        description="0 takes the likeliest token, more draws [default: 0 of answers, the model's of "
+        "drawings].",
     )
     top_k: int | None = Field(
         None, ge=0, description="Draw among so many tokens, 0 for all [default: the model's]."
@@ -129,15 +130,15 @@ def _ask_llava(config: GenerateConfig, folder: Path) -> dict[str, Any]:
 def _ask_emu3(config: GenerateConfig, folder: Path) -> dict[str, Any]:
     """An answer about pictures, or their caption where nothing is asked."""
     from trainers.emu3.choose import Sampling
-    from trainers.emu3.generate import open_emu3
+    from trainers.emu3.generate import open_painter
 
     if config.video:
         raise ValueError(f"--video {config.video[0]}: an Emu3 is asked about pictures; give --image")
     pictures = [_frames(path, "image")[0] for path in config.image]
     sampling = Sampling(**_given(config, temperature=0.0, top_p=1.0))
-    emu3 = open_emu3(folder, config.device)
+    painter = open_painter(folder, config.device)
     prompt = config.prompt[0] if config.prompt else None
-    answer = emu3.ask(
+    answer = painter.ask(
         prompt,
         pictures,
         system=config.system,
@@ -161,21 +162,21 @@ def _draw(config: GenerateConfig, folder: Path, progress: Progress) -> dict[str,
     from PIL import Image
 
     from infinity_mm.contact_sheet import contact_sheet
-    from trainers.emu3.generate import open_emu3
+    from trainers.emu3.generate import open_painter
 
     prompts = [prompt for prompt in _prompts(config) for _ in range(config.count)]
     if config.out is None:
         raise ValueError("--out is missing: FILE.png to draw into, or --image to ask about a picture")
     if config.system is not None:
         raise ValueError("--system: drawing has no system turn; leave it out")
-    emu3 = open_emu3(folder, config.device)
+    painter = open_painter(folder, config.device)
     sampling = replace(
-        emu3.defaults.sampling, **_given(config, guidance=None, temperature=None, top_k=None, top_p=None)
+        painter.defaults.sampling, **_given(config, guidance=None, temperature=None, top_k=None, top_p=None)
     )
     width, height = map(int, config.size.split("x")) if config.size else (None, None)
     seeds = [config.seed + number for number in range(len(prompts))]
     began = time.monotonic()
-    drawn = emu3.draw(
+    drawn = painter.draw(
         prompts,
         seeds,
         sampling,

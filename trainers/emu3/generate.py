@@ -1,6 +1,6 @@
 """An exported Emu3 at work: pictures from captions, and text about pictures.
 
-`open_emu3` takes the folder that transformers loads (`Emu3ForConditionalGeneration`), whoever wrote it.
+`open_painter` takes the folder that transformers loads (`Emu3ForConditionalGeneration`), whoever wrote it.
 Weights of the language model are float32 on a CPU and bfloat16 on a GPU, those of the vision tokenizer
 float32 anywhere.
 """
@@ -9,30 +9,24 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
-from infinity_mm.models.emu3_vq import VisionTokenizer, find_tokenizer
+from infinity_mm.models.emu3_vq import VisionTokenizer
 from infinity_mm.progress import Progress
 from infinity_mm.visual_size import SizeRule
 from trainers.emu3.answer import GREEDY, answer
 from trainers.emu3.choose import Sampling
+from trainers.emu3.compose import exported
 from trainers.emu3.draw import Grid, Language, Wanted, draw
 from trainers.emu3.drawing_defaults import Defaults, read_defaults
 from trainers.emu3.layouts import Layouts, Said, Visual
-from trainers.emu3.vocabulary import Vocabulary, vocabulary_from
 
 KIND = "emu3"  # model_type of an exported folder
 RATIO = 5  # of a picture's sides at most, as Emu3's processor has it
-
-
-class Parts(NamedTuple):
-    """Emu3ForCausalLM's own, taken from a whole Emu3."""
-
-    model: Any
-    lm_head: torch.nn.Linear
 
 
 class Answer(NamedTuple):
@@ -52,7 +46,7 @@ class Drawn(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Emu3:
+class Painter:
     """A model with what it takes to draw and to ask it."""
 
     language: Language
@@ -139,84 +133,47 @@ class Emu3:
         least, most = self.areas
         own = pixels.shape[0] * pixels.shape[1]
         rule = SizeRule(min(max(own, least), most), 1, own, self.eyes.facts.factor)
-        return Visual(self.eyes.encode_pictures(rule.apply(pixels)[None]))
+        return Visual(self.eyes.encode_pictures(np.array(rule.apply(pixels))[None]))
 
 
 def kind_of(folder: Path) -> str:
     """The model type of an exported folder. Raises ValueError for a folder without one."""
-    file = folder / "config.json"
-    if not file.is_file():
-        raise ValueError(f"model {folder}: the folder has no config.json; name one that a trainer exported")
     try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["model_type"])
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"model {folder}: config.json does not say its model_type") from None
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder} is no exported model: {error}") from None
 
 
-def open_emu3(folder: Path, device: str | None = None) -> Emu3:
+def open_painter(folder: Path, device: str | None = None) -> Painter:
     """An exported folder, ready. Raises ValueError, in one line with the way out."""
     kind = kind_of(folder)
     if kind != KIND:
-        raise ValueError(
-            f"model {folder} is a {kind}, which answers about pictures and does not draw: name an Emu3"
-        )
+        raise ValueError(f"{folder} is a {kind}, which answers and does not draw: name an exported Emu3")
     there = torch.cuda.is_available()
     device = device or ("cuda" if there else "cpu")
     if device != "cpu" and not there:
         raise ValueError(f"device {device!r}: torch {torch.__version__} sees no GPU here; give cpu")
-    eyes = find_tokenizer(folder).load(device)
-    whole = _whole(folder, torch.float32 if device == "cpu" else torch.bfloat16)
-    language = Parts(whole.model.text_model.to(device), whole.lm_head.to(device))
-    vocabulary, tokenizer = _words(folder, whole.config, eyes.facts.codebook)
+    composition = exported(folder)
+    tokenizer = Tokenizer.from_file(composition.tokenizer)
+    _check_names(folder, tokenizer)
     processor = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-    return Emu3(
-        language=language,
-        layouts=Layouts.of(tokenizer, vocabulary),
-        eyes=eyes,
+    model = composition.build().language_model.eval()
+    return Painter(
+        language=model.to(device, torch.float32 if device == "cpu" else torch.bfloat16),
+        layouts=Layouts.of(tokenizer, composition.vocabulary),
+        eyes=composition.vision.load(device),
         defaults=read_defaults(folder),
         areas=(processor["min_pixels"], processor["max_pixels"]),
     )
 
 
-def _whole(folder: Path, dtype: torch.dtype) -> Any:
-    """transformers' model, all of whose weights are there."""
-    from transformers import Emu3ForConditionalGeneration
-
-    whole, info = Emu3ForConditionalGeneration.from_pretrained(
-        folder, dtype=dtype, output_loading_info=True, local_files_only=True
-    )
-    if info["missing_keys"]:
-        raise ValueError(
-            f"model {folder}: its weights lack {sorted(info['missing_keys'])[0]}; export it again"
-        )
-    return whole.eval()
-
-
-def _words(folder: Path, config: Any, codes: int) -> tuple[Vocabulary, Any]:
-    """The vocabulary and the tokenizer, which have to agree on every name that both know."""
-    from tokenizers import Tokenizer
-
-    file = folder / "tokenizer.json"
-    if not file.is_file():
-        raise ValueError(f"model {folder}: it has no tokenizer.json; copy that of the model it came from")
-    tokenizer = Tokenizer.from_file(str(file))
-    ids = tokenizer.get_vocab(with_added_tokens=True)
-    known = config.vocabulary_map or {}
-    size = config.text_config.vocab_size
-    for name, number in known.items():
-        if ids.setdefault(name, number) != number:
+def _check_names(folder: Path, tokenizer: Tokenizer) -> None:
+    """Raises ValueError where the tokenizer and the model's own map give a name two ids."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for name, number in (config.get("vocabulary_map") or {}).items():
+        other = tokenizer.token_to_id(name)
+        if other not in (None, number):
             raise ValueError(
-                f"model {folder}: {name} is {ids[name]} for tokenizer.json and {number} for the model: the "
+                f"{folder}: {name} is {other} in tokenizer.json and {number} in config.json: the "
                 "tokenizer is another model's"
             )
-    try:
-        vocabulary = vocabulary_from(ids, codes, size)
-    except ValueError as error:
-        raise ValueError(f"model {folder}: {error}") from None
-    highest = max(ids.values())
-    if highest >= size:
-        raise ValueError(
-            f"model {folder}: tokenizer.json has ids up to {highest:,}, the model embeds {size:,}: the "
-            "tokenizer is another model's"
-        )
-    return vocabulary, tokenizer

@@ -14,17 +14,17 @@ from tiny_painter import exported
 from infinity_mm.cli import main
 from trainers.emu3.choose import Sampling
 from trainers.emu3.drawing_defaults import Defaults, read_defaults, write_defaults
-from trainers.emu3.generate import Emu3, open_emu3
+from trainers.emu3.generate import Painter, open_painter
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(tmp_path_factory.mktemp("emu3") / "export")
+    return exported(tmp_path_factory.mktemp("emu3"))
 
 
 @pytest.fixture(scope="module")
-def emu3(folder: Path) -> Emu3:
-    return open_emu3(folder, "cpu")
+def painter(folder: Path) -> Painter:
+    return open_painter(folder, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def whole(folder: Path) -> Any:
     return Emu3ForConditionalGeneration.from_pretrained(folder).eval()
 
 
-def test_a_drawing_is_what_transformers_decodes(emu3: Emu3, whole: Any) -> None:
-    (drawn,) = emu3.draw(["A red star."], [3], Sampling(guidance=2.0), height=24, width=40)
+def test_a_drawing_is_what_transformers_decodes(painter: Painter, whole: Any) -> None:
+    (drawn,) = painter.draw(["A red star."], [3], Sampling(guidance=2.0), height=24, width=40)
     assert drawn.pixels.shape == (24, 40, 3) and drawn.codes.shape == (3, 5)
     with torch.no_grad():
         decoded = whole.model.vqmodel.decode(torch.from_numpy(drawn.codes.astype(np.int64))[None])[0]
@@ -43,30 +43,30 @@ def test_a_drawing_is_what_transformers_decodes(emu3: Emu3, whole: Any) -> None:
     assert np.abs(theirs - drawn.pixels.astype(np.float32)).max() <= 1
 
 
-def test_many_drawings_are_those_drawn_alone(emu3: Emu3) -> None:
+def test_many_drawings_are_those_drawn_alone(painter: Painter) -> None:
     prompts, seeds, sampling = ["A star.", "", "A large blue circle."], [7, 8, 9], Sampling(guidance=3.0)
-    together = emu3.draw(prompts, seeds, sampling, batch=2)
+    together = painter.draw(prompts, seeds, sampling, batch=2)
     for prompt, seed, drawn in zip(prompts, seeds, together, strict=True):
-        (alone,) = emu3.draw([prompt], [seed], sampling)
+        (alone,) = painter.draw([prompt], [seed], sampling)
         assert alone.codes.tolist() == drawn.codes.tolist()
         assert np.abs(alone.pixels.astype(int) - drawn.pixels).max() <= 1
 
 
-def test_a_negative_prompt_leads_elsewhere(emu3: Emu3) -> None:
+def test_a_negative_prompt_leads_elsewhere(painter: Painter) -> None:
     plain, led = (
-        emu3.draw(["A star."], [0], Sampling(guidance=3.0), negative=negative)[0].codes.tolist()
+        painter.draw(["A star."], [0], Sampling(guidance=3.0), negative=negative)[0].codes.tolist()
         for negative in ("", "A blue circle.")
     )
     assert plain != led
 
 
-def test_an_answer_is_that_of_transformers(emu3: Emu3, whole: Any) -> None:
+def test_an_answer_is_that_of_transformers(painter: Painter, whole: Any) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)
-    seen = emu3.see(pixels)
+    seen = painter.see(pixels)
     assert seen.grid == (1, 3, 5)  # 1,500 pixels become at most 1,024
     for asked in ("What is it?", None):
-        ids = emu3.prompt(asked, [seen])
-        visual = [i for i in ids if i >= emu3.layouts.vocabulary.visual]
+        ids = painter.prompt(asked, [seen])
+        visual = [i for i in ids if i >= painter.layouts.vocabulary.visual]
         assert len(visual) == 15
         found = whole.generate(
             torch.tensor([ids]),
@@ -75,16 +75,16 @@ def test_an_answer_is_that_of_transformers(emu3: Emu3, whole: Any) -> None:
             do_sample=False,
             suppress_tokens=[
                 i
-                for i in range(emu3.layouts.vocabulary.text, emu3.layouts.vocabulary.size)
-                if i != emu3.layouts.vocabulary.eos
+                for i in range(painter.layouts.vocabulary.text, painter.layouts.vocabulary.size)
+                if i != painter.layouts.vocabulary.eos
             ],
         )
-        said = emu3.layouts.decode(
+        said = painter.layouts.decode(
             [i for i in found[0, len(ids) :].tolist() if i != whole.config.text_config.eos_token_id]
         )
-        answer = emu3.ask(asked, [pixels], most=6)
+        answer = painter.ask(asked, [pixels], most=6)
         assert (answer.text, answer.prompt_tokens) == (said.strip(), len(ids))
-        assert answer.image_tokens == emu3.layouts.visual_length(seen.grid)
+        assert answer.image_tokens == painter.layouts.visual_length(seen.grid)
 
 
 def test_defaults_come_back_and_are_the_published_without_a_file(folder: Path, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def run(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, dict[st
 
 
 def test_the_command_draws_files_and_a_sheet(
-    folder: Path, emu3: Emu3, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, painter: Painter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "prompts.txt").write_text("A red star.\n\nA blue circle.\n")
     out = tmp_path / "drawn" / "sheet.png"
@@ -116,7 +116,7 @@ def test_the_command_draws_files_and_a_sheet(
     assert prompts == ["First."] * 2 + ["A red star."] * 2 + ["A blue circle."] * 2
     assert (result["guidance"], result["top_k"], result["codes"]) == (2.0, 50, 6 * 8)
     for drawn, picture in zip(
-        emu3.draw(prompts, range(5, 11), emu3.defaults.sampling), result["pictures"], strict=True
+        painter.draw(prompts, range(5, 11), painter.defaults.sampling), result["pictures"], strict=True
     ):
         assert np.array_equal(np.asarray(Image.open(picture["file"])), drawn.pixels)
     assert Path(result["pictures"][5]["file"]) == tmp_path / "drawn" / "sheet-006.png"
@@ -140,15 +140,15 @@ def test_the_command_draws_files_and_a_sheet(
 
 
 def test_the_command_answers(
-    folder: Path, emu3: Emu3, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, painter: Painter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (16, 24, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     asked = ["--model", folder, "--image", tmp_path / "a.png", "--max-tokens", 5]
     code, result, _ = run(capsys, *asked, "--prompt", "What is it?")
-    assert code == 0 and result["answer"] == emu3.ask("What is it?", [pixels], most=5).text
+    assert code == 0 and result["answer"] == painter.ask("What is it?", [pixels], most=5).text
     code, result, _ = run(capsys, *asked)
-    assert code == 0 and result["answer"] == emu3.ask(None, [pixels], most=5).text
+    assert code == 0 and result["answer"] == painter.ask(None, [pixels], most=5).text
 
 
 @pytest.mark.parametrize(
@@ -194,14 +194,14 @@ def test_folders_that_do_not_fit_are_told(
         return err
 
     words = (folder / "tokenizer.json").read_text()
-    assert "it has no tokenizer.json" in told("tokenizer.json", None)
+    assert "there is no tokenizer.json" in told("tokenizer.json", None)
     assert "the tokenizer is another model's" in told(
-        "tokenizer.json", words.replace("<|extra_200|>", "<|eol|>")
+        "tokenizer.json", words.replace("<|visual token 000007|>", "<|visual token 000063|>", 1)
     )
     config = json.loads((folder / "config.json").read_text())
-    assert "is a llava_onevision, which answers" in told(
+    assert "is a llava_onevision, which answers and does not draw" in told(
         "config.json", json.dumps({"model_type": "llava_onevision"})
     )
-    del config["vocabulary_map"]["<|visual token 000000|>"]
-    assert "this is not a model of Emu3's kind" in told("config.json", json.dumps(config))
-    assert "has no config.json" in told("config.json", None)
+    config["text_config"]["vocab_size"] -= 1
+    assert "is not the 4,169 of the tokenizers" in told("config.json", json.dumps(config))
+    assert "is no exported model" in told("config.json", None)
