@@ -152,7 +152,7 @@ def _ask_emu3(config: GenerateConfig, folder: Path) -> dict[str, Any]:
         "tokens": answer.tokens,
         "prompt_tokens": answer.prompt_tokens,
         "image_tokens": answer.image_tokens,
-        "complete": answer.tokens < config.max_tokens,
+        "complete": answer.complete,
     }
 
 

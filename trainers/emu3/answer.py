@@ -26,19 +26,15 @@ def answer(
     most: int = 256,
     seeds: Sequence[int] | None = None,
 ) -> list[list[int]]:
-    """The text ids after each prompt, at most `most`, without the EOS that ends them; all prompts one batch.
+    """The text ids after each prompt, without the EOS that ends them; all prompts one batch.
 
-    `seeds`: one a prompt. Raises ValueError where prompt and answer do not fit the model's context, and for
-    guidance, which text has not.
+    At most `most`, and as many as the model's context leaves after the longest prompt. `seeds`: one a prompt.
+    Raises ValueError where that is none, and for guidance, which text has not.
     """
     if sampling.guidance != 1:
         raise ValueError(f"guidance {sampling.guidance}: answers have none; leave it out")
-    longest, context = max(map(len, prompts)), language.model.config.max_position_embeddings
-    if longest + most > context:
-        raise ValueError(
-            f"a prompt of {longest:,} tokens and an answer of {most:,} do not fit the model's context of "
-            f"{context:,}: give a smaller picture, a shorter prompt or fewer tokens of answer"
-        )
+    longest = max(map(len, prompts))
+    most = min(most, room(longest, language))
     device = language.lm_head.weight.device
     tokens_BN, ahead_B = padded([list(prompt) for prompt in prompts], vocabulary.pad)
     cached = Cached(language.model, ahead_B, longest + most)
@@ -62,3 +58,14 @@ def answer(
             break
         tokens_BN = next_B.where(next_B != vocabulary.text, vocabulary.eos)[:, None]
     return answers
+
+
+def room(prompt: int, language: Language) -> int:
+    """Tokens that an answer to a prompt of so many may have. Raises ValueError where it may have none."""
+    context = language.model.config.max_position_embeddings
+    if prompt >= context:
+        raise ValueError(
+            f"a prompt of {prompt:,} tokens leaves no room in the model's context of {context:,}: give a "
+            "smaller picture or a shorter prompt"
+        )
+    return context - prompt

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from infinity_mm.models.emu3_vq import VisionTokenizer
 from infinity_mm.progress import Progress
 from infinity_mm.visual_size import SizeRule
-from trainers.emu3.answer import GREEDY, answer
+from trainers.emu3.answer import GREEDY, answer, room
 from trainers.emu3.choose import Sampling
 from trainers.emu3.compose import exported
 from trainers.emu3.draw import Grid, Language, Wanted, draw
@@ -30,12 +30,13 @@ RATIO = 5  # of a picture's sides at most, as Emu3's processor has it
 
 
 class Answer(NamedTuple):
-    """What is said about pictures, with the tokens of it, of all that came before, and of the pictures."""
+    """What is said about pictures, and tokens."""
 
     text: str
     tokens: int
     prompt_tokens: int
-    image_tokens: int
+    image_tokens: int  # of these, those of pictures
+    complete: bool  # it ended by itself
 
 
 class Drawn(NamedTuple):
@@ -117,7 +118,8 @@ class Painter:
         vocabulary = self.layouts.vocabulary
         (said,) = answer(self.language, vocabulary, [ids], sampling=sampling, most=most, seeds=[seed])
         length = sum(self.layouts.visual_length(picture.grid) for picture in seen)
-        return Answer(self.layouts.decode(said).strip(), len(said), len(ids), length)
+        complete = len(said) < min(most, room(len(ids), self.language))
+        return Answer(self.layouts.decode(said).strip(), len(said), len(ids), length, complete)
 
     def prompt(self, prompt: str | None, seen: Sequence[Visual], system: str | None = None) -> list[int]:
         """The ids that an answer, or a caption, comes after."""

@@ -55,6 +55,12 @@ def test_an_answer_ends_at_eos(model: Any) -> None:
             rows[VOCABULARY.eos] = kept
 
 
+def test_an_answer_is_no_longer_than_the_context(model: Any) -> None:
+    long = [*PROMPTS[0], *[5] * (253 - len(PROMPTS[0]))]
+    (ids,) = answer(model, VOCABULARY, [long], most=8)
+    assert ids == by_transformers(model, long, 3)
+
+
 def test_drawn_answers_follow_their_seeds(model: Any) -> None:
     sampling = Sampling(temperature=2.0)
     first, again, other = answer(
@@ -64,7 +70,9 @@ def test_drawn_answers_follow_their_seeds(model: Any) -> None:
 
 
 def test_what_can_not_be_answered_is_told(model: Any) -> None:
-    with pytest.raises(ValueError, match="do not fit the model's context of 256"):
-        answer(model, VOCABULARY, PROMPTS, most=250)
+    with pytest.raises(
+        ValueError, match="a prompt of 256 tokens leaves no room in the model's context of 256"
+    ):
+        answer(model, VOCABULARY, [[*PROMPTS[0], *[5] * (256 - len(PROMPTS[0]))]])
     with pytest.raises(ValueError, match="guidance"):
         answer(model, VOCABULARY, PROMPTS, sampling=Sampling(guidance=2.0))
