@@ -40,10 +40,10 @@ from infinity_mm.image_tokens import Visual
 from trainers import tiny_tower
 from trainers.batch import Document, Pack
 from trainers.config import Compute, Optimizer
-from trainers.flops import Part, flops, linear_weights, peak
+from trainers.flops import Part, attention_width, flops, linear_weights, peak
 from trainers.llava.compose import Composition, compose
 from trainers.llava.config import SHIPPED, read
-from trainers.llava.cost import attention_width, pack_cost
+from trainers.llava.cost import pack_cost
 from trainers.llava.data import Data
 from trainers.llava.documents import join
 from trainers.llava.export import export

@@ -8,8 +8,8 @@
 
 Each stage takes the options of its command, with `_` for `-`; `store` and `workers` at the top hold for all.
 A stage is skipped if it was run before with the same configuration on the same manifests, and nothing was
-withdrawn since. Ingest always looks at its files, and reads only those that are new or changed; tag always
-looks at its model, and tags only what is new to it.
+withdrawn since. Ingest always looks at its files, and reads only those that are new or changed; tag and
+tokenize always look at their model, and at media that are new to it.
 """
 
 import json
@@ -40,6 +40,7 @@ from pipelines.measures.tokens import resolve_tokenizer
 from pipelines.synthesize import stage as synthesize
 from pipelines.synthesize.config import SynthesizeConfig
 from pipelines.tag import stage as tag
+from pipelines.tokenize import stage as tokenize
 
 
 class Entry(NamedTuple):
@@ -61,6 +62,7 @@ STAGES: dict[str, Entry] = {
     "synthesize": Entry(SynthesizeConfig, synthesize.run, ("manifest",), True),
     "mix": Entry(mix.MixConfig, mix.run, ("manifests",), True),
     "split": Entry(split.SplitConfig, split.run, ("manifest",), True),
+    "tokenize": Entry(tokenize.TokenizeConfig, tokenize.run, ("manifest",), False),
     "export": Entry(export.ExportConfig, export.run, ("manifest",), False),
 }
 

@@ -78,6 +78,7 @@ def pack(*pieces: Piece, supervised: Sequence[int] | None = None, side: int = 32
         starts_D=torch.tensor(starts, dtype=torch.int32),
         targets_S=tokens[at + 1],
         target_at_S=at,
+        weights_S=torch.ones(len(at)),
         sources_S=torch.zeros(len(at), dtype=torch.int64),
         visuals=tuple(visual for piece in pieces for visual in piece.visuals),
         tiles_N=torch.from_numpy(np.concatenate(tiles) if tiles else np.empty((0, 3, side, side), np.uint8)),

@@ -83,6 +83,7 @@ def pack(docs: Sequence[Doc]) -> Pack:
         starts_D=torch.from_numpy(starts).int(),
         targets_S=torch.from_numpy(flat[places]).long(),
         target_at_S=torch.from_numpy(places - 1).long(),
+        weights_S=torch.ones(len(places)),
         sources_S=torch.from_numpy(np.concatenate(sources) if docs else np.empty(0)).long(),
         visuals=(),
         tiles_N=torch.from_numpy(np.stack(tiles) if tiles else np.empty((0, 3, SIDE, SIDE), np.uint8)),

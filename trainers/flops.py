@@ -7,7 +7,7 @@ model FLOPs utilisation of PaLM (arXiv 2204.02311, appendix B), with frozen part
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -42,6 +42,13 @@ def linear_weights(module: nn.Module) -> int:
     """Elements of the matrices of linear and convolutional layers; embeddings are looked up."""
     kinds = (nn.Linear, nn.Conv2d)
     return sum(m.weight.numel() for m in module.modules() if isinstance(m, kinds))
+
+
+def attention_width(config: Any) -> int:
+    """The width of all heads together, times layers."""
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return int(heads * size * config.num_hidden_layers)
 
 
 def flops(part: Part, lengths: Iterable[int], *, trained: bool, through: bool) -> int:

@@ -1,7 +1,8 @@
 """The training loop: one page, whatever the model and however many ranks.
 
-The loss of a step is the sum of its supervised tokens' losses over their number, both over all micro-batches
-and ranks: how a step is cut into packs, and who takes them, changes nothing but rounding.
+The loss of a step is the weighted sum of its supervised tokens' losses over the sum of their weights, both
+over all micro-batches and ranks: how a step is cut into packs, and who takes them, changes nothing but
+rounding.
 """
 
 import math
@@ -70,9 +71,9 @@ def train(run: Run, work: Iterator[Step]) -> str | None:
     trained = [p for p in run.model.parameters() if p.requires_grad]
     with interrupts() as told:
         for step in run.monitor.timed(work):
-            supervised, skipped, stop = before(run.world, step, told)
+            supervised, weight, skipped, stop = before(run.world, step, told)
             rates = set_rates(run.optimizer, rate_share(run.schedule, run.step, run.steps))
-            sums = backward(run.model, step.packs, supervised, len(run.monitor.sources), run.world)
+            sums = backward(run.model, step.packs, weight, len(run.monitor.sources), run.world)
             norm = clip(trained, run.settings.clip)
             numbers = Numbers.of(sums, norm, rates, supervised, skipped)
             if not numbers.finite:
@@ -92,29 +93,32 @@ def train(run: Run, work: Iterator[Step]) -> str | None:
     return None
 
 
-def before(world: World, step: Step, told: Sequence[int]) -> tuple[int, int, int]:
-    """What ranks must agree on before a step: supervised tokens and samples left out, summed, and the signal
-    that any was told."""
-    mine = [sum(len(p.targets_S) for p in step.packs), len(step.skipped)]
-    signals = [told.count(number) for number in SIGNALS]
-    supervised, skipped, *signals = world.sum(torch.tensor([*mine, *signals])).tolist()
-    return supervised, skipped, next((s for s, count in zip(SIGNALS, signals, strict=True) if count), 0)
+def before(world: World, step: Step, told: Sequence[int]) -> tuple[int, float, int, int]:
+    """What ranks must agree on before a step: supervised tokens, their weights, and samples left out, summed,
+    and the signal that any was told."""
+    supervised = sum(len(p.targets_S) for p in step.packs)
+    weight = sum(float(p.weights_S.double().sum()) for p in step.packs)
+    mine = [supervised, weight, len(step.skipped), *(told.count(number) for number in SIGNALS)]
+    summed = world.sum(torch.tensor(mine, dtype=torch.float64)).tolist()
+    signals = zip(SIGNALS, summed[3:], strict=True)
+    return int(summed[0]), summed[1], int(summed[2]), next((s for s, count in signals if count), 0)
 
 
 def backward(
-    model: nn.Module, packs: Sequence[Pack], supervised: int, sources: int, world: World
+    model: nn.Module, packs: Sequence[Pack], weight: float, sources: int, world: World
 ) -> torch.Tensor:
-    """Add a step's gradients, pack by pack; float64 [sources, 2], the sum of losses and the number of tokens
-    of each source, over all ranks."""
-    sums = torch.zeros(sources, 2, dtype=torch.float64, device=world.device)
+    """Add a step's gradients, pack by pack; float64 [sources, 3], the weighted sum of losses, the weights and
+    the number of tokens of each source, over all ranks. `weight`: of the step's supervised tokens."""
+    sums = torch.zeros(sources, 3, dtype=torch.float64, device=world.device)
     # DDP and FSDP take the mean over ranks, where the sum is wanted
-    scale = world.size / max(1, supervised)
+    scale = world.size / (weight or 1.0)
     for number, pack in enumerate(packs, 1):
         pack = pack.to(world.device)
         with gathering(model, last=number == len(packs)):
-            losses_S = model(pack)
+            losses_S = model(pack) * pack.weights_S
             (losses_S.sum() * scale).backward()
-        told = torch.stack([losses_S.detach().double(), torch.ones_like(losses_S, dtype=torch.float64)], 1)
+        weights_S = pack.weights_S.double()
+        told = torch.stack([losses_S.detach().double(), weights_S, torch.ones_like(weights_S)], 1)
         sums.index_add_(0, pack.sources_S, told)
     return world.sum(sums)
 

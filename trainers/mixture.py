@@ -58,9 +58,9 @@ class Mixture:
         return Order(self.shards, seed, epoch)
 
     def ids(self, places: np.ndarray) -> list[bytes]:
-        """The sample ids of places (N×2)."""
+        """The sample ids of places (N×2), or of what has more behind them."""
         found = []
-        for shard, row in places.tolist():
+        for shard, row, *_ in places.tolist():
             if shard not in self._ids:
                 self._ids[shard] = id_rows(self._table(shard).column("sample_id"))
             found.append(self._ids[shard][row].tobytes())

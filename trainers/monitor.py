@@ -35,8 +35,8 @@ class Cost(NamedTuple):
 class Numbers(NamedTuple):
     """The numbers of one step, over all ranks."""
 
-    loss: float  # a supervised token's; 0 where there is none
-    by_source: tuple[float | None, ...]  # a supervised token's, of each source; None where it has none
+    loss: float  # a supervised token's, the mean by weight; 0 where there is none
+    by_source: tuple[float | None, ...]  # the same of each source; None where it has none
     tokens_by_source: tuple[int, ...]  # supervised ones
     norm: float  # of the gradient, before it is clipped
     rates: Mapping[str, float]
@@ -47,12 +47,12 @@ class Numbers(NamedTuple):
     def of(
         cls, sums: torch.Tensor, norm: torch.Tensor, rates: Mapping[str, float], supervised: int, skipped: int
     ) -> "Numbers":
-        """From [sources, 2] sums of losses and counts. Waits for the device."""
-        losses, counts = sums.cpu().unbind(1)
-        pairs = list(zip(losses.tolist(), counts.long().tolist(), strict=True))
-        by_source = tuple(loss / count if count else None for loss, count in pairs)
-        loss = float(losses.sum()) / max(1, supervised)
-        return cls(loss, by_source, tuple(c for _, c in pairs), float(norm), rates, supervised, skipped)
+        """From [sources, 3] sums of weighted losses, weights and counts. Waits for the device."""
+        losses, weights, counts = sums.cpu().unbind(1)
+        pairs = zip(losses.tolist(), weights.tolist(), strict=True)
+        by_source = tuple(loss / weight if weight else None for loss, weight in pairs)
+        loss = float(losses.sum()) / (float(weights.sum()) or 1.0)
+        return cls(loss, by_source, tuple(counts.long().tolist()), float(norm), rates, supervised, skipped)
 
     @property
     def finite(self) -> bool:

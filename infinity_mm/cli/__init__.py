@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "synthesize": ("infinity_mm.cli.synthesize", "Write questions and answers by a VLM, and check them."),
     "mix": ("infinity_mm.cli.mix", "Join manifests with a weight for each."),
     "split": ("infinity_mm.cli.split", "Split a manifest into parts, such as train and validation."),
+    "tokenize": ("infinity_mm.cli.tokenize", "Make codes of pictures and clips, for training an Emu3."),
     "train": ("infinity_mm.cli.train", "Train a model on manifests, stage by stage."),
     "eval": ("infinity_mm.cli.eval", "Score a trained model's answers to a manifest's questions."),
     "generate": ("infinity_mm.cli.generate", "Ask a trained model about pictures and clips."),

@@ -42,8 +42,8 @@ def gradients(ranks: World, folder: Path) -> None:
             if isinstance(model, nn.parallel.DistributedDataParallel):
                 model.register_comm_hook(sent, counting)
             step = next(toy_training.work(0, 6, 6, ranks.rank, ranks.size))
-            supervised, _, _ = before(ranks, step, [])
-            sums = backward(model, step.packs, supervised, 2, ranks)
+            supervised, weight, _, _ = before(ranks, step, [])
+            sums = backward(model, step.packs, weight, 2, ranks)
             found = {name: whole(p.grad) for name, p in inner(model).named_parameters() if p.grad is not None}
             if ranks.first:
                 told = {"gradients": found, "sums": sums, "supervised": supervised, "sent": sent}

@@ -120,7 +120,9 @@ def test_a_step_without_a_supervised_token_moves_nothing(tmp_path: Path) -> None
     before = {name: value.clone() for name, value in weights(run.model).items()}
     step = next(everything(12))
     none = [
-        p._replace(targets_S=p.targets_S[:0], target_at_S=p.target_at_S[:0], sources_S=p.sources_S[:0])
+        p._replace(
+            **{name: getattr(p, name)[:0] for name in ("targets_S", "target_at_S", "weights_S", "sources_S")}
+        )
         for p in step.packs
     ]
     train(run, iter([step._replace(packs=none)]))

@@ -14,7 +14,7 @@ from infinity_mm.progress import Progress
 from trainers import monitor
 from trainers.monitor import Cost, Monitor, Numbers, read_record
 
-SUMS = torch.tensor([[6.0, 3], [0, 0], [2, 1]], dtype=torch.float64)
+SUMS = torch.tensor([[6.0, 3, 3], [0, 0, 0], [2, 1, 1]], dtype=torch.float64)
 
 
 def watch(folder: Path, stream: io.StringIO, step: int = 0) -> Monitor:
@@ -52,7 +52,7 @@ def test_a_line_tells_the_step(tmp_path: Path) -> None:
 
 def test_numbers_that_are_none_are_told() -> None:
     def numbers(loss: float, norm: float) -> Numbers:
-        return Numbers.of(torch.tensor([[loss, 1.0]], dtype=torch.float64), torch.tensor(norm), {}, 1, 0)
+        return Numbers.of(torch.tensor([[loss, 1.0, 1.0]], dtype=torch.float64), torch.tensor(norm), {}, 1, 0)
 
     assert numbers(1.0, 2.0).finite
     assert not numbers(torch.nan, 2.0).finite

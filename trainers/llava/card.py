@@ -5,19 +5,16 @@ manifests' sources with their licences. `with_scores` puts the numbers of `imm e
 them, and says by itself which types of question are answered no better than blind.
 """
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from infinity_mm.manifest import Manifest, ManifestError
 from infinity_mm.store import Store
+from trainers.card import history, settings, table
 from trainers.llava.compose import Composition
 from trainers.llava.model import Llava
-from trainers.monitor import RECORD, read_record
 
-LAST = 100  # steps whose loss is told as the loss at the end
 SHARES = ("exact", "normalised", "value")
 SCORES = "<!-- scores -->"  # what `with_scores` writes stands between two of these
 NO_SCORES = "Not measured yet: `imm eval --model FOLDER --manifest M --card` writes its numbers here."
@@ -43,19 +40,14 @@ def card(
     `out`: the run's folder, with a folder a stage; `about`: what the stage's last checkpoint says of it, its
     `segments` all that was trained on, in order.
     """
-    segments = about["segments"]
-    stages = list(dict.fromkeys(segment["stage"] for segment in segments))
-    manifests = [_opened(store, file) for segment in segments for file in segment["data"]]
     parts = [
         _front(composition),
         f"# {title}",
         _what(model, composition),
         "## Use\n\n" + USE,
-        "## Training\n\n" + _training(out, stages, segments),
-        "## Data\n\n" + _data(segments) + "\n\n" + _sources(m for m in manifests if m is not None),
+        *history(out, about, store),
         f"## Scores\n\n{SCORES}\n{NO_SCORES}\n{SCORES}",
-        "## Settings of the last stage\n\n```json\n" + json.dumps(about["settings"], indent=1) + "\n```",
-        "## Software\n\n" + ", ".join(f"{name} {version}" for name, version in about["software"].items()),
+        *settings(about),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -94,61 +86,7 @@ def _what(model: Llava, composition: Composition) -> str:
             "it is a stage to train on from, and its answers here are not those of its training."
         )
     rows = [[name, f"{size:,}"] for name, size in sizes.items()]
-    return _table(["part", "parameters"], [*rows, ["all", f"{sum(sizes.values()):,}"]]) + f"\n\n{seen}"
-
-
-def _training(out: Path, stages: Sequence[str], segments: Sequence[Mapping[str, Any]]) -> str:
-    """A line a stage, from its record."""
-    head = ["stage", "samples", "steps", "tokens", "supervised", "loss at its end", "hours"]
-    rows = []
-    for stage in stages:
-        file = out / stage / RECORD
-        record = read_record(file) if file.exists() else []
-        last = record[-LAST:]
-        supervised = sum(line["supervised"] for line in last)
-        loss = sum(line["loss"] * line["supervised"] for line in last) / max(1, supervised)
-        planned = sum(segment["samples"] for segment in segments if segment["stage"] == stage)
-        rows.append(
-            [
-                stage,
-                f"{record[-1]['cursor'] if record else planned:,}",
-                f"{len(record):,}",
-                f"{sum(line['tokens'] for line in record):,}",
-                f"{sum(line['supervised'] for line in record):,}",
-                f"{loss:.4f}",
-                f"{sum(line['seconds'] for line in record) / 3600:.2f}",
-            ]
-        )
-    return _table(head, rows)
-
-
-def _data(segments: Sequence[Mapping[str, Any]]) -> str:
-    """A line a manifest of a segment."""
-    rows = []
-    for segment in segments:
-        for (file, weight), name in zip(segment["data"].items(), segment["names"], strict=True):
-            rows.append([segment["stage"], f"{segment['from']:,}", name, f"`{file}`", f"{weight:g}"])
-    return _table(["stage", "from sample", "manifest", "digest and provenance", "weight"], rows)
-
-
-def _sources(manifests: Iterable[Manifest]) -> str:
-    """A line a source of the data."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for manifest in manifests:
-        found |= manifest.document["sources"]
-    rows = [
-        [name, *(str(told.get(key) or "not stated") for key in ("licence", "uri", "citation"))]
-        for name, told in sorted(found.items())
-    ]
-    return _table(["source", "licence", "URI", "citation"], rows)
-
-
-def _opened(store: Store, file: str) -> Manifest | None:
-    """A manifest, if it is still there: a model may outlive its data."""
-    try:
-        return Manifest.open(store, file, check=False)
-    except ManifestError:
-        return None
+    return table(["part", "parameters"], [*rows, ["all", f"{sum(sizes.values()):,}"]]) + f"\n\n{seen}"
 
 
 def _scores(result: Mapping[str, Any]) -> str:
@@ -165,7 +103,7 @@ def _scores(result: Mapping[str, Any]) -> str:
     told = [f"On the questions of manifest `{result['manifest']}`."]
     if controls:
         told.append("Blind: with gray pictures (none), with another question's (wrong).")
-    told.append("\n\n" + _table(["type of question", "questions", *SHARES, *controls], rows))
+    told.append("\n\n" + table(["type of question", "questions", *SHARES, *controls], rows))
     if lost:
         told.append(f"\n\nNo better than blind on: {'; '.join(lost)}.")
     return " ".join(told).replace(" \n", "\n")
@@ -193,8 +131,3 @@ def _row(name: str, row: Mapping[str, Any], blind: Sequence[float | None]) -> li
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -6,21 +6,13 @@ before, that too.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import nn
 
 from trainers.batch import Pack
-from trainers.flops import Part, flops, linear_weights
+from trainers.flops import Part, attention_width, flops, linear_weights
 from trainers.llava.model import Llava
 from trainers.monitor import Cost
-
-
-def attention_width(config: Any) -> int:
-    """The width of all heads together, times layers."""
-    heads = config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return int(heads * size * config.num_hidden_layers)
 
 
 def pack_cost(model: Llava) -> Callable[[Pack], Cost]:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from infinity_mm.chat import Chat
 from infinity_mm.image_tokens import Geometry, Visual
 from infinity_mm.schema import Turn
 from infinity_mm.sidecars import installed
-from trainers.batch import Document, Pack
+from trainers.batch import Document, Pack, packed
 
 VERSION = 1  # of the way samples are laid out
 FRAMES = 32  # of a clip, as LLaVA-OneVision takes
@@ -100,20 +99,11 @@ def _visual(medium: Medium, pictures: int, frames: int) -> Visual:
 
 def join(documents: Sequence[Document], side: int) -> Pack:
     """Documents as a pack, in their order; `side`: pixels of a tile, for packs without any."""
-    lengths = np.array([len(document.tokens) for document in documents], np.int64)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    at = [np.flatnonzero(d.supervised) + start for d, start in zip(documents, starts[:-1], strict=True)]
-    target_at = np.concatenate([*at, np.zeros(0, np.int64)])
-    tokens = np.concatenate([*(document.tokens for document in documents), np.zeros(0, np.int32)])
-    sources = np.repeat([document.source for document in documents], [len(one) for one in at])
     tiles = [document.tiles for document in documents if len(document.tiles)]
-    return Pack(
-        tokens_T=torch.from_numpy(tokens.astype(np.int64)),
-        positions_T=torch.from_numpy(np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)),
-        starts_D=torch.from_numpy(starts.astype(np.int32)),
-        targets_S=torch.from_numpy(tokens[target_at].astype(np.int64)),
-        target_at_S=torch.from_numpy(target_at - 1),
-        sources_S=torch.from_numpy(sources.astype(np.int64)),
-        visuals=tuple(visual for document in documents for visual in document.visuals),
-        tiles_N=torch.from_numpy(np.concatenate(tiles) if tiles else np.zeros((0, 3, side, side), np.uint8)),
+    return packed(
+        [document.tokens for document in documents],
+        [document.supervised.astype(np.float32) for document in documents],
+        [np.full(len(document.tokens), document.source) for document in documents],
+        tuple(visual for document in documents for visual in document.visuals),
+        np.concatenate(tiles) if tiles else np.zeros((0, 3, side, side), np.uint8),
     )

@@ -10,21 +10,19 @@ it were alone, and refuses a linear projector.
 """
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from infinity_mm.image_tokens import Geometry
+from trainers.exported import whole_folder, write_weights
 from trainers.llava import hub_layout
 from trainers.llava.compose import Composition
 from trainers.llava.model import Llava
 from trainers.llava.tokens import VIDEO, Tokens
 
-SHARD = 5 << 30  # bytes of a file of weights; what is larger is several
 BICUBIC = 3
 
 
@@ -45,27 +43,12 @@ def export(
     know, is written as a grid of one tile. Raises FileExistsError where the folder is there, unless it is to
     be replaced.
     """
-    if folder.exists() and not replace:
-        raise FileExistsError(f"{folder} is there already: give another folder, or remove it")
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        written = _write_weights(temporary, hub_layout.weights(model, state), dtype)
+    with whole_folder(folder, replace) as temporary:
+        written = write_weights(temporary, hub_layout.weights(model, state), dtype)
         for name, content in _files(model, composition, written).items():
             (temporary / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
         _write_tokenizer(temporary, composition.tokens)
         (temporary / "README.md").write_text(card, encoding="utf-8")
-        if folder.exists():
-            old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-            folder.rename(old)
-            temporary.rename(folder)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return folder
 
 
@@ -145,38 +128,3 @@ def _write_tokenizer(folder: Path, tokens: Tokens) -> None:
         "model_input_names": ["input_ids", "attention_mask"],  # version 4 makes token types too without it
     }
     file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _write_weights(
-    folder: Path, weights: Mapping[str, torch.Tensor], dtype: torch.dtype | None
-) -> torch.dtype:
-    """Weights in files of at most SHARD bytes; returns their dtype."""
-    from safetensors.torch import save_file
-
-    size = {name: value.numel() * (dtype or value.dtype).itemsize for name, value in weights.items()}
-    shards = list(_shards(size))
-    names = [f"model-{n:05}-of-{len(shards):05}.safetensors" for n in range(1, len(shards) + 1)]
-    names = names if len(shards) > 1 else ["model.safetensors"]
-    for file, shard in zip(names, shards, strict=True):
-        # tied weights are one tensor under two names, which the format does not know: each is a copy
-        parts = {name: weights[name].detach().to("cpu", dtype, copy=True).contiguous() for name in shard}
-        save_file(parts, folder / file, {"format": "pt"})
-        (folder / file).chmod(0o644)  # safetensors writes for its owner alone
-    if len(shards) > 1:
-        of = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
-        index = {"metadata": {"total_size": sum(size.values())}, "weight_map": of}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
-    return dtype or next(iter(weights.values())).dtype
-
-
-def _shards(size: Mapping[str, int]) -> Iterator[list[str]]:
-    """Names in runs of at most SHARD bytes, one at least in each."""
-    shard: list[str] = []
-    room = SHARD
-    for name, needed in size.items():
-        if shard and needed > room:
-            yield shard
-            shard, room = [], SHARD
-        shard.append(name)
-        room -= needed
-    yield shard

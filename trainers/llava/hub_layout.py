@@ -16,16 +16,12 @@ from typing import Any, NamedTuple
 import torch
 
 from infinity_mm.image_tokens import Geometry
+from trainers.hub_parts import portable, transformers
 from trainers.llava.model import Llava
-from trainers.llava.parts import HALF, transformers
+from trainers.llava.parts import HALF
 from trainers.llava.projector import Linear, Mlp
 
 WRAPPED = ("siglip_vision_model", "clip_vision_model")  # towers with a `vision_model` in the hub's folders
-NOT_OF_A_PART = (
-    *("dtype", "torch_dtype", "transformers_version", "_name_or_path", "architectures", "return_dict"),
-    *("id2label", "label2id", "problem_type", "output_hidden_states", "output_attentions"),
-    *("chunk_size_feed_forward", "is_encoder_decoder"),
-)
 ARCHITECTURE = "LlavaOnevisionForConditionalGeneration"
 
 
@@ -68,8 +64,8 @@ def configuration(
     model: Llava, *, image_token_id: int, video_token_id: int, dtype: torch.dtype
 ) -> dict[str, Any]:
     """What config.json says."""
-    text = _portable(model.language_model.config.to_dict())
-    vision = _portable(model.vision_tower.config.to_dict())
+    text = portable(model.language_model.config.to_dict())
+    vision = portable(model.vision_tower.config.to_dict())
     geometry = model.geometry
     pinpoints = geometry.pinpoints or ((geometry.side, geometry.side),)
     return {
@@ -88,17 +84,6 @@ def configuration(
         "text_config": text,
         "vision_config": vision,
     }
-
-
-def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A part's configuration as version 4 of transformers knows it too."""
-    found = {name: value for name, value in config.items() if name not in NOT_OF_A_PART}
-    rotary = dict(found.get("rope_parameters") or {})
-    if "rope_theta" in rotary:
-        found["rope_theta"] = rotary["rope_theta"]
-    if rotary.get("rope_type", "default") != "default":
-        found["rope_scaling"] = {name: value for name, value in rotary.items() if name != "rope_theta"}
-    return found
 
 
 def read(folder: Path) -> Exported:

@@ -5,16 +5,13 @@ weights, `model_type` in it. Of a dual model such as SigLIP the tower is its vis
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from infinity_mm.models.hub import WEIGHTS, hub_folder
-from infinity_mm.models.torchvision_ops import import_torchvision
+from trainers.hub_parts import folder_of, line_of, transformers
 
-TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
 HALF = (0.5, 0.5, 0.5)
 Named = str | Mapping[str, Any]
 
@@ -120,27 +117,6 @@ def normalisation(part: Part) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(said.get("image_mean", HALF)), tuple(said.get("image_std", HALF))
 
 
-def folder_of(kind: str, name: str, weights: bool = True) -> Path:
-    """The folder that a hub id or path names. Raises ValueError, in one line with the way out."""
-    folder = Path(name)
-    if folder.is_dir():
-        return folder
-    if not name or name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise ValueError(f"{kind} {name}: there is no such folder")
-    return hub_folder(name, name, [*TEXTS, WEIGHTS] if weights else TEXTS, kind)
-
-
-def transformers() -> None:
-    """Import transformers, quiet. Raises ValueError where it is not installed."""
-    with suppress(ImportError):  # it does without torchvision too
-        import_torchvision()
-    try:
-        from transformers.utils.logging import disable_progress_bar
-    except ImportError as error:
-        raise ValueError(f"models need transformers ({error}): pip install 'infinity-mm[models]'") from None
-    disable_progress_bar()
-
-
 def _found(kind: str, named: Named) -> Part:
     """The configuration that a name or mapping means. Raises ValueError."""
     transformers()
@@ -151,7 +127,7 @@ def _found(kind: str, named: Named) -> Part:
         try:
             return Part(AutoConfig.from_pretrained(folder, local_files_only=True), folder, named)
         except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{kind} {named}: transformers can't read it: {_line(error)}") from None
+            raise ValueError(f"{kind} {named}: transformers can't read it: {line_of(error)}") from None
     values = dict(named)
     made = values.pop("model_type", None)
     if made not in CONFIG_MAPPING:
@@ -173,12 +149,8 @@ def _load(part: Part, model: Any, dtype: torch.dtype, attention: str, spared: fr
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ValueError(f"{part.folder}: transformers can't load it: {_line(error)}") from None
+        raise ValueError(f"{part.folder}: transformers can't load it: {line_of(error)}") from None
     missing = set(report["missing_keys"]) - spared
     if missing:
         raise ValueError(f"{part.folder} lacks {len(missing)} weights, such as {min(missing)}")
     return loaded
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

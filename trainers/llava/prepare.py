@@ -1,32 +1,24 @@
 """A stage made ready: its data measured, mixed and planned, and its model's shape, without a weight."""
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 
 from infinity_mm.executor import Report
 from infinity_mm.models.shipped import vlm_folder
 from infinity_mm.store import Store
+from trainers.hub_parts import folder_of
 from trainers.llava.compose import Composition, compose, exported
 from trainers.llava.config import Parts, Recipe, Stage
 from trainers.llava.documents import Encoding
 from trainers.llava.lengths import measure_lengths
 from trainers.llava.model import Llava
-from trainers.llava.parts import Part, folder_of
-from trainers.llava.plan import Batching, Plan
+from trainers.llava.parts import Part
 from trainers.mixture import Mixture
 from trainers.optim import freeze
 from trainers.parallel import World
-
-
-class Prepared(NamedTuple):
-    """A stage and its plan."""
-
-    stage: Stage
-    mixture: Mixture
-    encoding: Encoding
-    plan: Plan
+from trainers.plan import Plan
+from trainers.prepared import Prepared, batching
 
 
 def composition_of(parts: Parts) -> Composition:
@@ -63,16 +55,8 @@ def prepare(
         lengths = measure_lengths(mixture.manifests, encoding, workers=recipe.workers, report=report)
         if world.first:
             world.wait()
-    batching = Batching(
-        batch=stage.batch,
-        length=stage.length,
-        tiles=stage.tiles,
-        group=stage.group,
-        epochs=stage.epochs,
-        seed=recipe.seed,
-        overlong=stage.overlong,
-    )
-    return Prepared(stage, mixture, encoding, Plan(mixture, lengths, batching))
+    plan = Plan(mixture, lengths, batching(recipe, stage, stage.tiles))
+    return Prepared(stage, mixture, encoding, plan)
 
 
 def sketch(composition: Composition, stage: Stage) -> Llava:

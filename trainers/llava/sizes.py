@@ -7,7 +7,6 @@ it is read), which serves every manifest, tokenizer and geometry. Time: a ranged
 shard's rows.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -21,8 +20,8 @@ from infinity_mm.media.index import Library
 from infinity_mm.media.shards import Shard
 from infinity_mm.media.turned import HEAD, is_on_its_side, turned
 from infinity_mm.schema import ID, ID_BYTES
-from infinity_mm.sidecars import UNAVAILABLE
 from infinity_mm.store import Store, digest_of
+from trainers.lengths import mapped, publish_rows
 from trainers.llava.documents import Medium
 
 VERSION = 1
@@ -109,35 +108,6 @@ def _count(data: bytes) -> int:
     from infinity_mm.media.video import iter_frames  # PyAV is heavy: only where a clip is
 
     return sum(1 for _ in iter_frames(data))
-
-
-def publish_rows(store: Store, name: str, table: pa.Table) -> str:
-    """Publish a sidecar as one mapped record batch; the name, which differs if media were unavailable, so
-    that it is made again when they are there."""
-    errors = [error for error in table.column("error").to_pylist() if error is not None]
-    gone = [error for error in errors if error.split(":")[0] in UNAVAILABLE]
-    if gone:
-        lost = hashlib.sha256(repr(gone).encode()).hexdigest()[:12]
-        name = name.replace(".arrow", f".without-{lost}.arrow")
-    with store.scratch() as temporary:
-        with pa.OSFile(temporary, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table, max_chunksize=max(table.num_rows, 1))
-        store.publish(temporary, name)
-    return name
-
-
-def mapped(store: Store, name: str) -> pa.RecordBatch:
-    """A sidecar that `publish_rows` wrote. Raises ValueError for a damaged one."""
-    try:
-        reader = store.open_arrow(name)
-        if not reader.num_record_batches:
-            return pa.RecordBatch.from_pylist([], reader.schema)
-        return reader.get_batch(0)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(
-            f"{store.url}/{name} is damaged or gone: {' '.join(str(error).split())}; "
-            "delete it, and it is made again"
-        ) from None
 
 
 class _Columns(NamedTuple):

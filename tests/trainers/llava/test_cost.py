@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from infinity_mm.image_tokens import Visual
 from trainers.batch import Pack
 from trainers.config import Compute
-from trainers.flops import Part, flops, linear_weights
-from trainers.llava.cost import attention_width, pack_cost
+from trainers.flops import Part, attention_width, flops, linear_weights
+from trainers.llava.cost import pack_cost
 from trainers.llava.memory import estimate
 from trainers.llava.model import Llava
 from trainers.optim import freeze

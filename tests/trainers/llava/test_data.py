@@ -14,7 +14,7 @@ from inputs import picture, record, samples, saved
 from psutil import Process
 from talks import SAMPLES, chat, files, ingested, records
 
-import trainers.llava.data as data_module
+import trainers.data as data_module
 from infinity_mm.executor import WorkerDied
 from infinity_mm.image_tokens import Geometry
 from infinity_mm.manifest import Manifest
@@ -22,12 +22,13 @@ from infinity_mm.media.decode import decode_image
 from infinity_mm.media.video import iter_frames
 from infinity_mm.withdraw import forget
 from trainers.batch import Pack
-from trainers.llava.data import Data, Loaded, Step, share
+from trainers.data import Loaded, Step, share
+from trainers.llava.data import Data
 from trainers.llava.documents import Encoding, Medium, frames_of, lay_out
 from trainers.llava.lengths import measure_lengths
-from trainers.llava.plan import Batching, Plan
 from trainers.llava.tiles import tiles
 from trainers.mixture import Mixture
+from trainers.plan import Batching, Plan
 
 GEOMETRY = Geometry(16, 4, ((16, 16), (32, 16)), 3)
 ENCODING = Encoding(chat=chat(), geometry=GEOMETRY, frames=3)
@@ -196,10 +197,10 @@ def test_a_step_of_which_nothing_is_left_is_an_empty_pack(tmp_path: Path) -> Non
 
 
 def test_packs_are_dealt_in_turn() -> None:
-    places = tuple(np.array([[0, row]]) for row in range(5))
-    step = data_module.PlannedStep(0, places, np.zeros((0, 2), np.int64), 5, 0, 0, 0)
-    assert share(step, 1, 2) == [((0, 1),), ((0, 3),), ()]
-    assert share(step, 0, 8) == [((0, 0),)]
+    places = tuple(np.array([[0, row, 0]]) for row in range(5))
+    step = data_module.PlannedStep(0, places, np.zeros((0, 3), np.int64), 5, 0, 0, 0)
+    assert share(step, 1, 2) == [((0, 1, 0),), ((0, 3, 0),), ()]
+    assert share(step, 0, 8) == [((0, 0, 0),)]
     assert share(step._replace(packs=()), 0, 2) == [()]
 
 
@@ -217,5 +218,5 @@ def test_a_worker_that_dies_is_an_error(raw: Manifest, monkeypatch: pytest.Monke
     monkeypatch.setattr(data_module, "_Packs", Deadly)
     steps = data(raw, workers=1, batch=1, group=1).steps()
     assert len(next(steps).packs) == 1
-    with pytest.raises(WorkerDied, match="a process that reads pictures died"):
+    with pytest.raises(WorkerDied, match="a process that reads samples died"):
         list(steps)

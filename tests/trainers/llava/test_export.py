@@ -167,7 +167,7 @@ def test_a_folder_appears_whole_or_not_at_all(
 def test_large_weights_are_several_files(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "SHARD", 300_000)
+    monkeypatch.setattr("trainers.exported.SHARD", 300_000)
     made = exported(folder)
     model = made.build()
     export(model, made, tmp_path / "m", card="", dtype=torch.bfloat16)

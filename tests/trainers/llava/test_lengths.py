@@ -8,13 +8,15 @@ import pytest
 from inputs import jpeg, record, samples
 from talks import SAMPLES, chat, files, ingested, on_its_side, records
 
+import trainers.lengths
 import trainers.llava.lengths as lengths_module
 from infinity_mm.image_tokens import Geometry
 from infinity_mm.manifest import Manifest, ManifestError
 from infinity_mm.media.decode import decode_image
 from infinity_mm.store import Store
+from trainers.lengths import Lengths
 from trainers.llava.documents import Encoding, Medium, lay_out
-from trainers.llava.lengths import Lengths, measure_lengths
+from trainers.llava.lengths import measure_lengths
 
 CHAT = chat()
 ENCODING = Encoding(
@@ -72,7 +74,7 @@ def test_another_geometry_has_lengths_of_its_own(raw: Manifest) -> None:
 
 
 def test_the_same_bytes_for_any_workers(raw: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lengths_module, "PIECE", 7)
+    monkeypatch.setattr(trainers.lengths, "PIECE", 7)
     found = []
     for workers in (0, 2):
         for name in sidecars(raw.store):

@@ -14,10 +14,11 @@ from talks import SAMPLES, chat, files, ingested, records
 from infinity_mm.image_tokens import Geometry
 from infinity_mm.manifest import Manifest
 from infinity_mm.withdraw import forget
+from trainers.lengths import Lengths
 from trainers.llava.documents import Encoding
-from trainers.llava.lengths import Lengths, measure_lengths
-from trainers.llava.plan import Batching, Plan, PlannedStep
+from trainers.llava.lengths import measure_lengths
 from trainers.mixture import Mixture
+from trainers.plan import Batching, Plan, PlannedStep
 
 ENCODING = Encoding(chat=chat(), geometry=Geometry(16, 4, ((16, 16), (32, 16)), 3), frames=3)
 BATCHING: dict[str, Any] = {"batch": 8, "length": 250, "tiles": 12}
@@ -46,7 +47,7 @@ def test_a_step_is_consecutive_samples_of_the_order(
     raw: tuple[Mixture, Lengths], batch: int, epochs: int, seed: int
 ) -> None:
     one = plan(raw, batch=batch, epochs=epochs, seed=seed)
-    stream = [place for epoch in range(epochs) for place in raw[0].order(seed, epoch)]
+    stream = [(*place, epoch) for epoch in range(epochs) for place in raw[0].order(seed, epoch)]
     assert one.total == len(stream) == epochs * SAMPLES
     assert one.steps == -(-len(stream) // batch)
     for number, step in enumerate(steps(one)):
@@ -79,7 +80,7 @@ def test_a_group_takes_its_samples_whole(
     cursor = 0
     for start in range(0, one.steps, group):
         members = all_steps[start : start + group]
-        stream = one.places(start * batch, (start + group) * batch)
+        stream = one.turns(start * batch, (start + group) * batch)
         assert sorted(p for step in members for p in taken(step)) == sorted(map(tuple, stream.tolist()))
         for step in members:
             assert step.packs

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from trainers.llava.lengths import Lengths
+from trainers.lengths import Lengths
 from trainers.mixture import Mixture
 from trainers.packing import pack
 
@@ -41,11 +41,11 @@ class Batching:
 
 
 class PlannedStep(NamedTuple):
-    """A step before it is read. A place is (shard of the mixture, row)."""
+    """A step before it is read. A turn is a place, (shard of the mixture, row), and the epoch it comes in."""
 
     number: int
-    packs: tuple[np.ndarray, ...]  # the places in each pack, int64 [D, 2]
-    left_out: np.ndarray  # places, int64 [N, 2]
+    packs: tuple[np.ndarray, ...]  # the turns in each pack, int64 [D, 3]
+    left_out: np.ndarray  # turns, int64 [N, 3]
     consumed: int  # the cursor when it is done
     tokens: int
     supervised: int
@@ -117,15 +117,16 @@ class Plan:
         follows may come from another plan."""
         return cursor == self.total or cursor % (self.batching.batch * self.batching.group) == 0
 
-    def places(self, start: int, stop: int) -> np.ndarray:
-        """The stream from a position to another, int64 [N, 2]."""
+    def turns(self, start: int, stop: int) -> np.ndarray:
+        """The stream from a position to another, as turns, int64 [N, 3]."""
         positions = np.arange(start, min(stop, self.total))
         epochs = np.searchsorted(self._ends, positions, side="right")
         begins = np.concatenate([[0], self._ends])[epochs]
         parts = [
             self._orders[epoch].places((positions - begins)[epochs == epoch]) for epoch in np.unique(epochs)
         ]
-        return np.concatenate([*parts, np.zeros((0, 2), np.int64)])
+        places = np.concatenate([*parts, np.zeros((0, 2), np.int64)])
+        return np.concatenate([places, epochs[:, None]], axis=1)
 
     def left_out(self) -> Iterator[dict[str, Any]]:
         """A ledger row for each selected sample that no step will take."""
@@ -144,7 +145,8 @@ class Plan:
         if fate == FAILED:
             error = self.lengths.error(self.mixture.shards[shard].sha256, row)
             return self.mixture.ledger_row(place, "failed", error or "unknown")
-        tokens, _, tiles = self._lengths(np.array([place]))[0].tolist()
+        sha256 = self.mixture.shards[shard].sha256
+        tokens, tiles = (int(self.lengths.column(sha256, name)[row]) for name in ("tokens", "tiles"))
         limits = f"{self.batching.length} tokens, {self.batching.tiles} tiles"
         error = "overlong: longer than a pack"
         return self.mixture.ledger_row(
@@ -162,14 +164,14 @@ class Plan:
             found.supervised += step.supervised
             found.tiles += step.tiles
             for places in step.packs:
-                lengths = self._lengths(places)
+                lengths = self.lengths.of(self.mixture, places)
                 found.taken += len(places)
                 found.unsupervised += int((lengths[:, 1] == 0).sum())
                 largest = np.maximum(found.largest, lengths.sum(axis=0)[[0, 2]])
                 found.largest = int(largest[0]), int(largest[1])
-                sources = [self.mixture.source_numbers(shard)[row] for shard, row in places.tolist()]
+                sources = [self.mixture.source_numbers(shard)[row] for shard, row, _ in places.tolist()]
                 np.add.at(by_source, sources, np.stack([np.ones_like(lengths[:, 1]), lengths[:, 1]], axis=1))
-            found.left_out.update(self.why_left_out(p)["reason"] for p in map(tuple, step.left_out.tolist()))
+            found.left_out.update(self.why_left_out((s, r))["reason"] for s, r, _ in step.left_out.tolist())
         found.sources = dict(zip(self.mixture.sources, by_source.tolist(), strict=True))
         found.fill = found.tokens / max(1, found.packs * self.batching.length)
         found.tile_fill = found.tiles / max(1, found.packs * self.batching.tiles)
@@ -215,16 +217,6 @@ class Plan:
             for identity, (tokens, tiles, _) in zip(ids, longest, strict=True)
         ]
 
-    def _lengths(self, places: np.ndarray) -> np.ndarray:
-        """Tokens, supervised tokens and tiles of places, int64 [N, 3]."""
-        found = np.empty((len(places), 3), np.int64)
-        for number in np.unique(places[:, 0]):
-            of = places[:, 0] == number
-            for column, name in enumerate(("tokens", "supervised", "tiles")):
-                values = self.lengths.column(self.mixture.shards[number].sha256, name)
-                found[of, column] = values[places[of, 1]]
-        return found
-
     def _steps_of(self, group: int) -> list[PlannedStep]:
         if self._group[0] != group:
             self._group = group, self._plan_group(group)
@@ -233,8 +225,8 @@ class Plan:
     def _plan_group(self, group: int) -> list[PlannedStep]:
         batching = self.batching
         start = group * batching.batch * batching.group
-        places = self.places(start, start + batching.batch * batching.group)
-        taken = np.array([self._fates[shard][row] == TAKEN for shard, row in places.tolist()], bool)
+        places = self.turns(start, start + batching.batch * batching.group)
+        taken = np.array([self._fates[shard][row] == TAKEN for shard, row, _ in places.tolist()], bool)
         count = -(-len(places) // batching.batch)
         shares = self._dealt(places[taken], count) if count > 1 else None
         if shares is None:  # each step's own samples
@@ -248,14 +240,14 @@ class Plan:
         for place, (packs, left) in enumerate(zip(shares, left_out, strict=True)):
             start += len(left) + sum(map(len, packs))
             tokens, supervised, tiles = (
-                self._lengths(np.concatenate([*packs, places[:0]])).sum(axis=0).tolist()
+                self.lengths.of(self.mixture, np.concatenate([*packs, places[:0]])).sum(axis=0).tolist()
             )
             number = group * batching.group + place
             steps.append(PlannedStep(number, tuple(packs), left, start, tokens, supervised, tiles))
         return steps
 
     def _packed(self, places: np.ndarray) -> list[np.ndarray]:
-        sizes = self._lengths(places)[:, [0, 2]]
+        sizes = self.lengths.of(self.mixture, places)[:, [0, 2]]
         return [places[row] for row in pack(sizes, (self.batching.length, self.batching.tiles))]
 
     def _dealt(self, places: np.ndarray, steps: int) -> list[list[np.ndarray]] | None:
@@ -264,7 +256,7 @@ class Plan:
         packs = self._packed(places)
         if len(packs) < steps:
             return None
-        packs.sort(key=lambda places: -int(self._lengths(places)[:, 0].sum()))
+        packs.sort(key=lambda places: -int(self.lengths.of(self.mixture, places)[:, 0].sum()))
         shares: list[list[np.ndarray]] = [[] for _ in range(steps)]
         for number, one in enumerate(packs):
             lap, place = divmod(number, steps)

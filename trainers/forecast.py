@@ -4,25 +4,30 @@ Hours come from a rate that the recipe states or that the stage's own record has
 there are none, for a guess would pass for a number.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from infinity_mm.progress import Progress
-from trainers.llava.compose import Composition
-from trainers.llava.config import Recipe, Stage
-from trainers.llava.memory import estimate, there_is
-from trainers.llava.prepare import composition_of, prepare, sketch
+from trainers.memory import there_is
 from trainers.monitor import RECORD, read_record
 from trainers.optim import counts
 from trainers.parallel import World, world
+from trainers.recipe import Recipe, Stage
+from trainers.stages import Trainer
 
 UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 LAST = 100  # steps of a record that tell its rate
 
 
-def forecast(recipe: Recipe, only: str | None, device: str | None, progress: Progress) -> dict[str, Any]:
+def forecast(
+    recipe: Recipe,
+    trainer_of: Callable[[Any], Trainer],
+    only: str | None,
+    device: str | None,
+    progress: Progress,
+) -> dict[str, Any]:
     """What each stage, or one, will take: a mapping ready for JSON, its stages under `forecast`.
 
     Raises ValueError as training itself would: an unknown manifest, a pattern that matches nothing, a sample
@@ -30,18 +35,18 @@ def forecast(recipe: Recipe, only: str | None, device: str | None, progress: Pro
     """
     stages = recipe.stages if only is None else (recipe.stage(only),)
     with world(recipe.compute, device) as ranks:
-        composition = composition_of(recipe.model)
-        told = [_stage(recipe, stage, composition, ranks, progress) for stage in stages]
+        trainer = trainer_of(recipe)
+        told = [_stage(recipe, stage, trainer, ranks, progress) for stage in stages]
         return {"out": recipe.out, "ranks": ranks.size, "device": str(ranks.device), "forecast": told}
 
 
 def _stage(
-    recipe: Recipe, stage: Stage, composition: Composition, ranks: World, progress: Progress
+    recipe: Recipe, stage: Stage, trainer: Trainer, ranks: World, progress: Progress
 ) -> dict[str, Any]:
-    model = sketch(composition, stage)
-    prepared = prepare(recipe, stage, composition, ranks, progress)
+    model = trainer.sketch(stage)
+    prepared = trainer.prepare(stage, ranks, progress)
     figures = prepared.plan.figures()
-    memory = estimate(model, recipe.compute, ranks.size, ranks.device.type, figures.largest)
+    memory = trainer.memory(model, figures, ranks)
     rate = recipe.tokens_per_second or _measured(Path(recipe.out) / stage.name / RECORD)
     return {
         "stage": stage.name,
@@ -93,8 +98,10 @@ def _block(stage: Mapping[str, Any]) -> Sequence[str]:
         "data": ", ".join(f"{name} × {weight:g}" for name, weight in stage["data"].items()),
         "parameters": f"{stage['parameters']:,}, {stage['trained']:,} trained",
         "steps": f"{stage['steps']:,} of {stage['samples']:,} samples",
-        "tokens": f"{stage['tokens']:,}, {stage['supervised']:,} supervised, {stage['tiles']:,} tiles",
-        "packs": f"{stage['packs']:,}, {stage['fill']:.1%} full of tokens, {stage['tile_fill']:.1%} of tiles",
+        "tokens": f"{stage['tokens']:,}, {stage['supervised']:,} supervised"
+        + (f", {stage['tiles']:,} tiles" if stage["tiles"] else ""),
+        "packs": f"{stage['packs']:,}, {stage['fill']:.1%} full of tokens"
+        + (f", {stage['tile_fill']:.1%} of tiles" if stage["tiles"] else ""),
         "longest": longest,
         "left out": ", ".join(f"{n:,} {reason}" for reason, n in stage["left_out"].items()) or "none",
         "memory": f"{_size(stage['memory'][0])} to {_size(stage['memory'][1])} a rank"

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from trainers.checkpoint import CheckpointError, Found, check, newest, paths
 from trainers.config import differences, plain
-from trainers.llava.config import Recipe, Stage
-from trainers.llava.prepare import Prepared
 from trainers.parallel import World
+from trainers.prepared import Prepared
+from trainers.recipe import Recipe, Stage
 from trainers.seen import CHECKPOINTS
 
 

@@ -1,0 +1,1 @@
+"""`imm tokenize`: pictures and clips as integers, by a vision tokenizer."""
