@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-TINY_VLM = Path(__file__).with_name(
-    "tiny_vlm"
-)  # `python -m trainers.tiny_vlm --out FOLDER --place` puts it here
+# `python -m trainers.tiny_vlm --out FOLDER --place` puts it here.
+TINY_VLM = Path(__file__).with_name("tiny_vlm")
 VLMS = {"tiny": TINY_VLM}
 
 
