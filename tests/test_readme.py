@@ -11,7 +11,7 @@ from infinity_mm.cli import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-DOCS = ("rules", "dedup", "decontamination", "train_llava")
+DOCS = ("rules", "dedup", "decontamination", "train_llava", "synthesize")
 TEXTS = [README, *(ROOT / f"docs/{name}.md" for name in DOCS)]
 
 

@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 
 from infinity_mm.cli import main
-from infinity_mm.models.shipped import TINY_VLM
 
 
-@pytest.mark.skipif(not TINY_VLM.is_dir(), reason="the tiny VLM does not ship yet")
 def test_it_goes_from_raw_data_to_a_model_and_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

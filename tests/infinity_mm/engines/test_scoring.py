@@ -17,7 +17,6 @@ from infinity_mm.engines import scoring
 from infinity_mm.engines.base import EngineError, Failure
 from infinity_mm.engines.scoring import Loss, Sample, Scorer, find_scorer, open_scorer
 from infinity_mm.media.decode import decode_image
-from infinity_mm.models.shipped import TINY_VLM
 from infinity_mm.scenes import ScenesConfig, make_scenes
 from infinity_mm.schema import Part, Turn
 from trainers.batch import Document
@@ -276,7 +275,6 @@ def test_batches_hold_as_many_tokens_as_they_may(
     assert scorer.losses([]) == []
 
 
-@pytest.mark.skipif(not TINY_VLM.is_dir(), reason="the small VLM does not ship yet")
 def test_the_small_model_finds_what_is_wrong_less_likely(tmp_path: Path) -> None:
     kinds = ("caption", "colour", "shape", "count", "relation")
     make_scenes(
