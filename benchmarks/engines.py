@@ -35,7 +35,7 @@ from infinity_mm.engines.base import ENGINES, Answer, Identity, Request, open_en
 from infinity_mm.engines.checks import images_of
 from infinity_mm.engines.vllm import content, sampling
 from infinity_mm.manifest import Manifest
-from infinity_mm.models.shipped import vlm_folder
+from infinity_mm.models.shipped import shipped_folder
 from infinity_mm.store import Store
 from pipelines.synthesize.config import SynthesizeConfig
 from pipelines.synthesize.stage import run
@@ -214,7 +214,7 @@ def main() -> None:
     if importlib.util.find_spec("vllm") is None:
         print("vLLM is not installed here: run this by a Python that has it")
         return
-    folder = asked.model or vlm_folder("tiny")
+    folder = asked.model or shipped_folder("tiny")
     with tempfile.TemporaryDirectory() as place:
         store, drawn = Path(place, "store"), f"{place}/scenes"
         still = [word for part in ("multi-image", "text-only", "video") for word in (f"--{part}-share", "0")]

@@ -40,20 +40,26 @@ class EvalConfig(BaseModel):
 def run(config: EvalConfig, progress: Progress) -> dict[str, Any]:
     """Ask and score. Raises ValueError for a model or manifest that can't be used."""
     from infinity_mm.manifest import Manifest
-    from infinity_mm.models.shipped import vlm_folder
+    from infinity_mm.models.shipped import shipped_folder
     from infinity_mm.store import Store
+    from trainers.emu3.generate import KIND, kind_of, open_painter
+    from trainers.emu3.questions import Answers
     from trainers.llava.card import with_scores
-    from trainers.llava.evaluate import Asking, evaluate, items
+    from trainers.llava.evaluate import Answerer, Asking, evaluate, items
     from trainers.llava.generate import open_answerer
 
-    folder = vlm_folder(config.model)
+    folder = shipped_folder(config.model)
     if config.card and str(folder) != config.model:
         raise ValueError(f"--card: {config.model} ships, and its card with it; name a folder of your own")
     manifest = Manifest.open(Store.open(config.store), config.manifest)
     asked = items(manifest, truth=config.truth, by=config.by, limit=config.limit, seed=config.seed)
     if not asked:
         raise ValueError(f"manifest {config.manifest} has no question: no assistant turn of text alone")
-    answerer = open_answerer(folder, config.device)
+    answerer: Answerer
+    if kind_of(folder) == KIND:
+        answerer = Answers(open_painter(folder, config.device))
+    else:
+        answerer = open_answerer(folder, config.device)
     asking = Asking(batch=config.batch, most=config.max_tokens, seed=config.seed)
     result, outcomes = evaluate(answerer, manifest, asked, config.control, asking, progress)
     if config.answers is not None:

@@ -82,10 +82,10 @@ class GenerateConfig(BaseModel):
 
 def run(config: GenerateConfig, progress: Progress) -> dict[str, Any]:
     """Answer or draw. Raises ValueError for a model or picture that can't be read."""
-    from infinity_mm.models.shipped import vlm_folder
+    from infinity_mm.models.shipped import shipped_folder
     from trainers.emu3.generate import KIND, kind_of
 
-    folder = vlm_folder(config.model)
+    folder = shipped_folder(config.model)
     kind = kind_of(folder)
     if config.image or config.video:
         return _ask_emu3(config, folder) if kind == KIND else _ask_llava(config, folder)

@@ -195,11 +195,11 @@ def _openai(rest: str, device: str | None, options: Mapping[str, Any]) -> Engine
 
 def _tiny(rest: str, device: str | None, options: Mapping[str, Any]) -> Engine:
     from infinity_mm.engines.hf import open_hf
-    from infinity_mm.models.shipped import vlm_folder
+    from infinity_mm.models.shipped import shipped_folder
 
     if rest:
         raise ValueError(f"engine tiny:{rest}: it is just `tiny`; another one is transformers:FOLDER")
-    engine = open_hf(str(vlm_folder("tiny")), device, **options)
+    engine = open_hf(str(shipped_folder("tiny")), device, **options)
     engine.spec = "tiny"
     return engine
 

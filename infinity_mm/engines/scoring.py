@@ -24,7 +24,7 @@ from infinity_mm.engines.layout import Laid, Layout, Refused
 from infinity_mm.engines.memory import free, out_of_memory
 from infinity_mm.engines.model_files import model_digest, model_folder
 from infinity_mm.media.decode import DEFAULT_MAX_PIXELS
-from infinity_mm.models.shipped import vlm_folder
+from infinity_mm.models.shipped import shipped_folder
 from infinity_mm.models.torch_device import torch_device
 from infinity_mm.models.torchvision_ops import import_torchvision
 from infinity_mm.schema import Turn
@@ -120,7 +120,7 @@ def find_scorer(spec: str, device: str | None = None) -> FoundScorer:
     if option and (key != "pixels" or not value.isdecimal() or int(value) < 1):
         raise ValueError(f"scorer {spec}: its one option is ?pixels=N, such as {name}?pixels=250000")
     device, _ = torch_device(spec, device, "scorer")
-    folder = model_folder(str(vlm_folder(name)) if name else "", spec, "scorer")
+    folder = model_folder(str(shipped_folder(name)) if name else "", spec, "scorer")
     return FoundScorer(spec, folder, int(value or 0), device)
 
 

@@ -36,6 +36,9 @@ class ScenesConfig(BaseModel):
     size: int = Field(
         64, ge=32, le=1024, multiple_of=16, description="side of every picture and clip in pixels"
     )
+    other_share: float = Field(
+        0.2, ge=0.0, le=1.0, description="share of captions, conversations, judgements about texts and charts"
+    )
     max_objects: int = Field(4, ge=1, le=9, description="most objects in one picture")
     kinds: tuple[str, ...] = Field(
         (), description="kinds of one-picture record to draw; empty: all, weighted"

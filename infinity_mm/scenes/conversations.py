@@ -136,8 +136,12 @@ def draw_scene(config: ScenesConfig, kind: str, rng: Generator) -> Scene:
         return draw_chart(rng, config.size)
     if kind in ("caption", "conversation", *JUDGING):
         other = float(rng.random())
-        if other < 0.2:
-            return draw_text(rng, config.size) if other < 0.1 else draw_chart(rng, config.size)
+        if other < config.other_share:
+            return (
+                draw_text(rng, config.size)
+                if other < config.other_share / 2
+                else draw_chart(rng, config.size)
+            )
     if kind == "relation":
         return _shapes(config, rng, least=2)
     repeated = {"count": 0.7, "caption": 0.4, "conversation": 0.4}.get(kind, 0.0)

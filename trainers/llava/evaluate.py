@@ -9,7 +9,7 @@ answers, memory that of a few batches' pictures.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,11 +20,24 @@ from infinity_mm.media.index import Library, Unavailable
 from infinity_mm.media.video import iter_frames
 from infinity_mm.progress import Progress
 from infinity_mm.schema import Sample, Turn, samples_from
-from trainers.llava.generate import Answerer, Question, Sampling
+from trainers.llava.generate import Question, Sampling
 from trainers.llava.scores import Judged, Truth, judge, normalise, tally
 
 GRAY = 127
 SORTED = 16  # batches that are put in order of length together
+
+
+class Answerer(Protocol):
+    """A model that is asked: a question becomes a document with `tokens`, documents answers' ids, and `chat`
+    decodes them."""
+
+    @property
+    def chat(self) -> Any: ...
+
+    def document(self, question: Question) -> Any:
+        """Raises ValueError for a question that can't be asked."""
+
+    def tokens(self, documents: Sequence[Any], sampling: Sampling) -> list[list[int]]: ...
 
 
 class Item(NamedTuple):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from infinity_mm.executor import Report
-from infinity_mm.models.shipped import vlm_folder
+from infinity_mm.models.shipped import shipped_folder
 from infinity_mm.store import Store
 from trainers.hub_parts import folder_of
 from trainers.llava.compose import Composition, compose, exported
@@ -24,7 +24,7 @@ from trainers.prepared import Prepared, batching
 def composition_of(parts: Parts) -> Composition:
     """What the recipe's model is made of. Raises ValueError, in one line with the way out."""
     if parts.checkpoint is not None:
-        return exported(folder_of("checkpoint", str(vlm_folder(parts.checkpoint))))
+        return exported(folder_of("checkpoint", str(shipped_folder(parts.checkpoint))))
     assert parts.vision_tower is not None and parts.language_model is not None
     return compose(
         parts.vision_tower,

@@ -40,6 +40,17 @@ def test_a_conversation_has_as_many_questions_as_told(turns: int) -> None:
     assert max(len(record.truth["answers"]) for record in records) == turns
 
 
+@pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 0), (1.0, 60, 60), (0.5, 15, 45)])
+def test_texts_and_charts_are_as_many_as_told(share: float, least: int, most: int) -> None:
+    config = ScenesConfig(
+        out="unused", count=60, kinds=("caption",), multi_turn_share=0, other_share=share,
+        multi_image_share=0, video_share=0, text_only_share=0,
+    )  # fmt: skip
+    plans = make_plans(config)
+    truths = [make_record(config, plans, i, []).truth for i in range(config.count)]
+    assert least <= sum(truth["scenes"][0]["kind"] != "shapes" for truth in truths) <= most
+
+
 def test_questions_apart_are_about_different_objects() -> None:
     """An object with two attributes told in one question is not asked for in another of the record."""
     config = ScenesConfig(

@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 
 from infinity_mm.cli import main
 from infinity_mm.models.shipped import TINY_VLM
-from trainers.tiny_vlm import DIGESTS
+from trainers.commands import DIGESTS
 
 TOGETHER = 16_000_000  # bytes of all models that ship
 FLOORS = {  # of answers whose value is right; the card has what it reached on many more
