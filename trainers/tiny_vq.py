@@ -23,8 +23,8 @@ SEED = 700_000  # far from the seeds that tests and benchmarks draw with
 HELD_OUT = 900_000
 NETWORK: dict[str, Any] = {
     "codebook_size": 512, "embed_dim": 8, "latent_channels": 8, "temporal_downsample_factor": 4,
-    "base_channels": 32, "channel_multiplier": [1, 1, 2, 4], "num_res_blocks": 1, "attn_resolutions": [3],
-    "hidden_size": 128, "num_attention_heads": 1,
+    "base_channels": 32, "channel_multiplier": [1, 1, 2, 2], "num_res_blocks": 1, "attn_resolutions": [3],
+    "hidden_size": 64, "num_attention_heads": 1,
 }  # fmt: skip
 PREPROCESSING: dict[str, Any] = {
     "image_processor_type": "Emu3ImageProcessor", "do_convert_rgb": True, "do_normalize": True,

@@ -162,30 +162,32 @@ def train(
     first = _resumed(model, optimizer, world, folder, configuration, say)
     usage, revived, began = Usage(len(model.table)), 0, time.monotonic()
     dtype = getattr(torch, settings.dtype)
-    for step, batch in enumerate(batches(first) if first < settings.steps else (), first):
-        rate = settings.rate * min(1.0, (step + 1) / settings.warmup) * (1 - step / settings.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        seen = {name: model(*given, dtype) for name, given in _given(batch, settings.device).items()}
-        total, told = losses(seen, settings.terms)
-        optimizer.zero_grad()
-        total.backward()
-        nn.utils.clip_grad_norm_(parameters, settings.clip)
-        optimizer.step()
-        latents = torch.cat([one.latents.detach().flatten(0, -2) for one in seen.values()])
-        codes = torch.cat([one.quantised.codes.flatten() for one in seen.values()])
-        revived += model.codebook.update(model.table.data, latents, codes, move=model.moves)
-        for name, one in seen.items():
-            usage.add(name, one.quantised.codes)
-        done = step + 1
-        if done % EVERY == 0 or done == settings.steps:
-            say(_line(done, told, usage, revived, EVERY / (time.monotonic() - began)))
-            revived, began = 0, time.monotonic()
-        if done % settings.save == 0 or done == settings.steps:
-            checkpoints.save(model, optimizer, {"step": done, **configuration})
-        if done == settings.steps:
-            break
-    checkpoints.wait()
+    try:
+        for step, batch in enumerate(batches(first) if first < settings.steps else (), first):
+            rate = settings.rate * min(1.0, (step + 1) / settings.warmup) * (1 - step / settings.steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            seen = {name: model(*given, dtype) for name, given in _given(batch, settings.device).items()}
+            total, told = losses(seen, settings.terms)
+            optimizer.zero_grad()
+            total.backward()
+            nn.utils.clip_grad_norm_(parameters, settings.clip)
+            optimizer.step()
+            latents = torch.cat([one.latents.detach().flatten(0, -2) for one in seen.values()])
+            codes = torch.cat([one.quantised.codes.flatten() for one in seen.values()])
+            revived += model.codebook.update(model.table.data, latents, codes, move=model.moves)
+            for name, one in seen.items():
+                usage.add(name, one.quantised.codes)
+            done = step + 1
+            if done % EVERY == 0 or done == settings.steps:
+                say(_line(done, told, usage, revived, EVERY / (time.monotonic() - began)))
+                revived, began = 0, time.monotonic()
+            if done % settings.save == 0 or done == settings.steps:
+                checkpoints.save(model, optimizer, {"step": done, **configuration})
+            if done == settings.steps:
+                break
+    finally:
+        checkpoints.wait()
     return vq
 
 
