@@ -13,6 +13,7 @@ Memory: the network three times (weights, gradient and moments), and the activat
 one frame, of a chunk all.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -265,6 +266,18 @@ def _line(step: int, told: Mapping[str, float], usage: Usage, revived: int, spee
         for name, one in usage.told().items()
     )
     return f"step {step:>6,}  {terms}  {used}  revived {revived}  {speed:.2f} steps/s"
+
+
+def save(vq: Any, out: Path, area: int, dtype: torch.dtype) -> None:
+    """Write a tokenizer as transformers reads it, and how pictures of `area` pixels are prepared for it."""
+    preprocessing = {
+        "image_processor_type": "Emu3ImageProcessor", "do_convert_rgb": True, "do_normalize": True,
+        "do_rescale": True, "do_resize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+        "min_pixels": area, "max_pixels": area, "spatial_factor": vq.spatial_scale_factor, "resample": 3,
+        "rescale_factor": 1 / 255,
+    }  # fmt: skip
+    vq.to(dtype).save_pretrained(out)
+    (out / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=1) + "\n")
 
 
 def scores(tokenizer: VisionTokenizer, pictures: Frames, clips: Frames, batch: int = 16) -> dict[str, Any]:
