@@ -4,8 +4,8 @@
     python benchmarks/emu3.py --only tokenize  one of them
 
 tokenize   pictures a second of `imm tokenize` (read, decode, resize, encode, file) in this process, of
-           `VisionTokenizer` on resized pictures, and of the bare `Emu3VQVAE.encode` in the same batches, on one
-           thread, in turns; the best of ROUNDS. The network has random weights: time is the same
+           `VisionTokenizer` on resized pictures, and of the bare `Emu3VQVAE.encode` in the same batches, on
+           one thread, in turns; the best of ROUNDS. The network has random weights: time is the same
 """
 
 import argparse
