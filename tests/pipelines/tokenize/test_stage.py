@@ -67,12 +67,12 @@ def mixed(dataset: Dataset, clips: dict[str, bytes]) -> Path:
     return dataset(records, files)
 
 
-def tokenized(manifest: Manifest, vq: str, **more: Any) -> dict[str, Any]:
+def tokenized(raw: Manifest, vq: str, **more: Any) -> dict[str, Any]:
     options = {"out": "tokens", "tokenizer": vq, "area": 64 * 64, "workers": 0, "device": "cpu", "batch": 3}
-    reference = more.pop("manifest", manifest.file)
+    reference = more.pop("manifest", raw.file)
     if "keep_size" in more:
         del options["area"]
-    return run(TokenizeConfig(store=manifest.store.url, manifest=reference, **options | more))
+    return run(TokenizeConfig(store=raw.store.url, manifest=reference, **options | more))
 
 
 def opened(manifest: Manifest, result: dict[str, Any]) -> Manifest:
