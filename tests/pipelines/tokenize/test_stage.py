@@ -193,7 +193,11 @@ def test_nothing_is_encoded_twice(ingest: Ingest, dataset: Dataset, vq: str) -> 
     assert (again["encoded"], again["kept"]) == (0, 10 - part.samples)
     assert "nothing was encoded" in again["note"]
     assert content(raw) == before
-    assert tokenized(raw, vq, area=32 * 32, out="smaller")["encoded"] == 10
+    smaller = {"area": 32 * 32}
+    assert tokenized(raw, vq, **smaller, manifest="part-a", out="c")["encoded"] == part.samples
+    assert tokenized(raw, vq, **smaller, manifest="part-b", out="d")["encoded"] == 10 - part.samples
+    assert tokenized(raw, vq, **smaller, out="e")["encoded"] == 0
+    assert len(content(raw)) == len(before) + 2
     assert tokenized(raw, vq, manifest="tokens", out="later")["encoded"] == 0
 
 
