@@ -54,7 +54,9 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(given.threads)
-    settings = Settings(steps=given.steps, seed=given.seed, rate=given.rate, dtype="bfloat16", save=100)
+    settings = Settings(
+        steps=given.steps, seed=given.seed, rate=given.rate, decay=0.97, dtype="bfloat16", save=100
+    )
 
     def drawn(first: int) -> Iterator[Batch]:
         for one in batches(WANTED, given.seed, first, given.steps):
