@@ -80,7 +80,7 @@ def test_damage_is_told(shard: Shard) -> None:
     store = shard.store
     name = write_tokens(store, shard, {0: Tokens(np.zeros((1, 2, 2), np.int32))}, coding())
     store.write(name, store.read(name)[:-40])
-    with pytest.raises(ValueError, match="is damaged: .*delete it, and run `imm tokenize` again"):
+    with pytest.raises(ValueError, match=r"is damaged: .*delete it, and run `imm tokenize` again"):
         TokenFile(store, name)
     store.delete(name)
     with pytest.raises(ValueError, match="is missing: run `imm tokenize` again"):
