@@ -63,7 +63,7 @@ class Recording:
 def synthesized(store: Path, name: str, engine: str) -> dict[str, Any]:
     """`imm synthesize`; `wall`: seconds of all of it but loading a model."""
     config = SynthesizeConfig(
-        store=str(store), manifest="raw", out=name, engine=engine, prompts="scenes",
+        store=str(store), manifest="raw", out=name, engine=engine, device="cpu", prompts="scenes",
         types="scenes", blind="gray", max_answer=64, replace=True,
     )  # fmt: skip
     began = time.perf_counter()
