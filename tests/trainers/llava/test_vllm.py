@@ -23,6 +23,10 @@ from PIL import Image
 from vllm_python import run_vllm, vllm_python
 
 from infinity_mm.image_tokens import Geometry, Visual
+from infinity_mm.models.shipped import TINY_VLM
+from infinity_mm.scenes.draw import picture as draw
+from infinity_mm.scenes.questions import ask
+from infinity_mm.scenes.world import draw_shapes
 from infinity_mm.schema import Part, Turn
 from trainers.batch import Document
 from trainers.llava.compose import Composition, compose
@@ -103,6 +107,20 @@ SAME = {
     "clip": clip(5),
 }
 SEVERAL = pictured("Which is larger?", (32, 32), (64, 32), (64, 64))
+
+
+def about_scenes(count: int) -> dict[str, tuple[Question, str]]:
+    """Questions that want a word, about scenes, and the right words."""
+    rng = np.random.default_rng(950_000)
+    found = {}
+    for number in range(count):
+        scene = draw_shapes(rng, 64, 1 + number % 4)
+        made = ask(scene, ("colour", "shape", "count")[number % 3], "en", rng)
+        if made is not None:
+            parts = (Part("image", None, 0), Part("text", f"{made.question} Answer with one word."))
+            question = Question((Turn("user", parts),), ([np.asarray(draw(scene))],), ("image",))
+            found[f"{number}: {made.question}"] = (question, made.brief(made.value))
+    return found
 
 
 def each_alone(answerer: Answerer, question: Question) -> Document:
@@ -227,8 +245,11 @@ def test_vllm_serves_an_exported_folder(python: str, tmp_path: Path) -> None:
     shrunk = export(model, made, tmp_path / "shrunk", card="")
     within, beyond = SAME["32×32"], SAME["64×64"]  # the limit of one tile
     batches = [[*SAME.values(), SEVERAL], [clip(32)], [clip(33)]]  # clips of several lengths in one stop vLLM
-    (*same, several, whole, long), others = ask_vllm(
-        python, {folder: batches, shrunk: [[within, beyond]]}, tmp_path
+    scenes = about_scenes(24)
+    (*same, several, whole, long), others, words = ask_vllm(
+        python,
+        {folder: batches, shrunk: [[within, beyond]], TINY_VLM: [[q for q, _ in scenes.values()]]},
+        tmp_path,
     )
 
     # what is the same: prompts, greedy answers, their probabilities
@@ -263,3 +284,12 @@ def test_vllm_serves_an_exported_folder(python: str, tmp_path: Path) -> None:
     limited = open_answerer(shrunk, "cpu")
     assert len(limited.document(within).tokens) == len(others[0][0])
     assert len(limited.document(beyond).tokens) < len(others[1][0])
+
+    # the model that ships answers the same everywhere, and mostly right
+    tiny = open_answerer(TINY_VLM, "cpu")
+    ids = [told(tiny, tiny.document(question))[0] for question, _ in scenes.values()]
+    assert [one[1] for one in words] == ids
+    assert list(ask_transformers(TINY_VLM, {name: q for name, (q, _) in scenes.items()}).values()) == ids
+    spoken = [tiny.chat.decode(one[:-1]).strip() for one in ids]
+    right = sum(said == word for said, (_, word) in zip(spoken, scenes.values(), strict=True))
+    assert right >= 0.9 * len(scenes)
