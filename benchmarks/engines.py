@@ -63,7 +63,7 @@ class Recording:
 def synthesized(store: Path, name: str, engine: str) -> dict[str, Any]:
     """`imm synthesize`; `wall`: seconds of all of it but loading a model."""
     config = SynthesizeConfig(
-        store=str(store), manifest="raw", out=name, engine=engine, prompts="scenes",
+        store=str(store), manifest="raw", out=name, engine=engine, device="cpu", prompts="scenes",
         types="scenes", blind="gray", max_answer=64, replace=True,
     )  # fmt: skip
     began = time.perf_counter()
@@ -120,10 +120,11 @@ def stored(store: Path, name: str) -> dict[str, str]:
     return {row["key"]: row["text"] if row["failure"] is None else row["failure"] for row in rows}
 
 
-def accepted(store: Path, name: str) -> set[str]:
+def accepted(store: Path, name: str) -> set[tuple[bytes, str]]:
+    """The pairs that became part of a sample: its id, and what they say."""
     manifest = Manifest.open(Store.open(str(store)), name)
     rows = pq.read_table(store / manifest.document["ledger"]["file"]).to_pylist()
-    return {row["detail"] for row in rows if row["reason"] == "merged"}
+    return {(row["child"], row["detail"]) for row in rows if row["reason"] == "merged"}
 
 
 def compare(store: Path, folder: Path) -> None:
@@ -132,7 +133,7 @@ def compare(store: Path, folder: Path) -> None:
         f"{'other pairs':>13}"
     )
     first: dict[str, str] = {}
-    pairs: set[str] = set()
+    pairs: set[tuple[bytes, str]] = set()
     shown: list[str] = []
 
     def told(name: str, engine: str) -> None:

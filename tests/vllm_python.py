@@ -1,4 +1,7 @@
-"""The Python that has vLLM, which may be another than the one that runs the tests, and scripts run by it."""
+"""The Python that has vLLM, which may be another than the one that runs the tests, and scripts run by it.
+
+It has what this package needs without its extras, too.
+"""
 
 import importlib.util
 import os

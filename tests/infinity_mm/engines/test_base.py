@@ -111,3 +111,8 @@ def test_identities_differ_by_each_part() -> None:
 def test_an_engine_that_is_none_says_which_there_are() -> None:
     with pytest.raises(ValueError, match="did you mean 'openai'"):
         open_engine("opnai:x")
+
+
+def test_options_of_vllm_have_names_and_values() -> None:
+    with pytest.raises(ValueError, match=r"give \?NAME=VALUE"):
+        open_engine("vllm:some/model?tensor_parallel_size")
