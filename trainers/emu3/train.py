@@ -77,8 +77,8 @@ class Emu3Trainer:
     ) -> bool:
         if model.qk_norm:
             print(
-                f"{folder} is not written: transformers' Emu3 has no layer for model.qk_norm; the weights are "
-                "in the checkpoints",
+                f"{folder} is not written: transformers' Emu3 has no layer for model.qk_norm; the weights "
+                "are in the checkpoints",
                 file=sys.stderr,
             )
             return False
