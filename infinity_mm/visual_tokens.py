@@ -183,6 +183,11 @@ class TokenFile:
     def value(self, column: str, row: int) -> Any:
         return self._batch.column(column)[row].as_py()
 
+    def errors(self) -> list[str | None]:
+        """Of each row why it has no codes; None also where it was not asked for."""
+        errors: list[str | None] = self._batch.column("error").to_pylist()
+        return errors
+
     def row(self, row: int) -> Tokens | str | None:
         """A row as it was written."""
         if self.grids[row].any():

@@ -37,5 +37,5 @@ def ssim(made: npt.NDArray[np.uint8], true: npt.NDArray[np.uint8]) -> npt.NDArra
     both = blurred(a * b) - mean_a * mean_b
     like = (2 * mean_a * mean_b + C1) * (2 * both + C2)
     like /= (mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2)
-    found: npt.NDArray[np.float64] = like.mean(dim=(1, 2, 3)).numpy()
+    found: npt.NDArray[np.float64] = like.flatten(1).mean(1).numpy()
     return found

@@ -16,21 +16,15 @@ from typing import Any
 
 from infinity_mm.models.emu3_vq import find_tokenizer
 from infinity_mm.models.torchvision_ops import import_torchvision
-from trainers.scene_pictures import Wanted, batches, draw_batch
-from trainers.vision_tokenizer import Batch, Settings, scores, train
+from trainers.scene_pictures import SIDE, Wanted, batches, draw_batch
+from trainers.vision_tokenizer import Batch, Settings, save, scores, train
 
 SEED = 700_000  # far from the seeds that tests and benchmarks draw with
 HELD_OUT = 900_000
 NETWORK: dict[str, Any] = {
     "codebook_size": 512, "embed_dim": 8, "latent_channels": 8, "temporal_downsample_factor": 4,
-    "base_channels": 32, "channel_multiplier": [1, 1, 2, 4], "num_res_blocks": 1, "attn_resolutions": [3],
-    "hidden_size": 128, "num_attention_heads": 1,
-}  # fmt: skip
-PREPROCESSING: dict[str, Any] = {
-    "image_processor_type": "Emu3ImageProcessor", "do_convert_rgb": True, "do_normalize": True,
-    "do_rescale": True, "do_resize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
-    "min_pixels": 64 * 64, "max_pixels": 64 * 64, "spatial_factor": 8, "resample": 3,
-    "rescale_factor": 1 / 255,
+    "base_channels": 32, "channel_multiplier": [1, 1, 2, 2], "num_res_blocks": 1, "attn_resolutions": [3],
+    "hidden_size": 64, "num_attention_heads": 1,
 }  # fmt: skip
 WANTED = Wanted(pictures=16, clips=1, chunk=4, foreground=4.0)
 STEPS = 1200
@@ -47,14 +41,6 @@ def network(seed: int) -> Any:
     return Emu3VQVAE(Emu3VQVAEConfig(**NETWORK))
 
 
-def save(vq: Any, out: Path) -> None:
-    """Write a tokenizer in float16, as transformers reads it."""
-    import torch
-
-    vq.to(torch.float16).save_pretrained(out)
-    (out / "preprocessor_config.json").write_text(json.dumps(PREPROCESSING, indent=1) + "\n")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -68,7 +54,9 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(given.threads)
-    settings = Settings(steps=given.steps, seed=given.seed, rate=given.rate, dtype="bfloat16")
+    settings = Settings(
+        steps=given.steps, seed=given.seed, rate=given.rate, decay=0.97, dtype="bfloat16", save=100
+    )
 
     def drawn(first: int) -> Iterator[Batch]:
         for one in batches(WANTED, given.seed, first, given.steps):
@@ -79,7 +67,7 @@ def main() -> None:
         network(given.seed), drawn, settings, given.out / "checkpoints", lambda line: print(line, flush=True)
     )
     took = time.monotonic() - began[0], time.process_time() - began[1]
-    save(vq, given.out)
+    save(vq, given.out, SIDE * SIDE, torch.float16)
     held = draw_batch(WANTED._replace(pictures=512, clips=64), (HELD_OUT,))
     found = scores(find_tokenizer(given.out).load("cpu"), held.pictures, held.clips)
     record = {"steps": given.steps, "seed": given.seed, **found}

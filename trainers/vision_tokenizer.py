@@ -13,6 +13,7 @@ Memory: the network three times (weights, gradient and moments), and the activat
 one frame, of a chunk all.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -162,30 +163,32 @@ def train(
     first = _resumed(model, optimizer, world, folder, configuration, say)
     usage, revived, began = Usage(len(model.table)), 0, time.monotonic()
     dtype = getattr(torch, settings.dtype)
-    for step, batch in enumerate(batches(first) if first < settings.steps else (), first):
-        rate = settings.rate * min(1.0, (step + 1) / settings.warmup) * (1 - step / settings.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        seen = {name: model(*given, dtype) for name, given in _given(batch, settings.device).items()}
-        total, told = losses(seen, settings.terms)
-        optimizer.zero_grad()
-        total.backward()
-        nn.utils.clip_grad_norm_(parameters, settings.clip)
-        optimizer.step()
-        latents = torch.cat([one.latents.detach().flatten(0, -2) for one in seen.values()])
-        codes = torch.cat([one.quantised.codes.flatten() for one in seen.values()])
-        revived += model.codebook.update(model.table.data, latents, codes, move=model.moves)
-        for name, one in seen.items():
-            usage.add(name, one.quantised.codes)
-        done = step + 1
-        if done % EVERY == 0 or done == settings.steps:
-            say(_line(done, told, usage, revived, EVERY / (time.monotonic() - began)))
-            revived, began = 0, time.monotonic()
-        if done % settings.save == 0 or done == settings.steps:
-            checkpoints.save(model, optimizer, {"step": done, **configuration})
-        if done == settings.steps:
-            break
-    checkpoints.wait()
+    try:
+        for step, batch in enumerate(batches(first) if first < settings.steps else (), first):
+            rate = settings.rate * min(1.0, (step + 1) / settings.warmup) * (1 - step / settings.steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            seen = {name: model(*given, dtype) for name, given in _given(batch, settings.device).items()}
+            total, told = losses(seen, settings.terms)
+            optimizer.zero_grad()
+            total.backward()
+            nn.utils.clip_grad_norm_(parameters, settings.clip)
+            optimizer.step()
+            latents = torch.cat([one.latents.detach().flatten(0, -2) for one in seen.values()])
+            codes = torch.cat([one.quantised.codes.flatten() for one in seen.values()])
+            revived += model.codebook.update(model.table.data, latents, codes, move=model.moves)
+            for name, one in seen.items():
+                usage.add(name, one.quantised.codes)
+            done = step + 1
+            if done % EVERY == 0 or done == settings.steps:
+                say(_line(done, told, usage, revived, EVERY / (time.monotonic() - began)))
+                revived, began = 0, time.monotonic()
+            if done % settings.save == 0 or done == settings.steps:
+                checkpoints.save(model, optimizer, {"step": done, **configuration})
+            if done == settings.steps:
+                break
+    finally:
+        checkpoints.wait()
     return vq
 
 
@@ -263,6 +266,18 @@ def _line(step: int, told: Mapping[str, float], usage: Usage, revived: int, spee
         for name, one in usage.told().items()
     )
     return f"step {step:>6,}  {terms}  {used}  revived {revived}  {speed:.2f} steps/s"
+
+
+def save(vq: Any, out: Path, area: int, dtype: torch.dtype) -> None:
+    """Write a tokenizer as transformers reads it, and how pictures of `area` pixels are prepared for it."""
+    preprocessing = {
+        "image_processor_type": "Emu3ImageProcessor", "do_convert_rgb": True, "do_normalize": True,
+        "do_rescale": True, "do_resize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+        "min_pixels": area, "max_pixels": area, "spatial_factor": vq.spatial_scale_factor, "resample": 3,
+        "rescale_factor": 1 / 255,
+    }  # fmt: skip
+    vq.to(dtype).save_pretrained(out)
+    (out / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=1) + "\n")
 
 
 def scores(tokenizer: VisionTokenizer, pictures: Frames, clips: Frames, batch: int = 16) -> dict[str, Any]:

@@ -232,7 +232,9 @@ class VisionTokenizer:
 
         factor, (height, width) = self.facts.factor, pixels.shape[1:3]
         assert height % factor == width % factor == 0, f"{height} x {width} is no multiple of {factor}"
-        seen = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(0, 3, 1, 2)
+        seen = (
+            torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2)
+        )
         return seen.to(self.model.dtype).div(127.5).sub(1)
 
     def _codes(self, codes: Any) -> Codes:

@@ -83,7 +83,7 @@ def open_step(config: EncodeConfig) -> Work:
                         if shard.kinds[row] == "video":
                             buckets.found[row] = encode_clip(tokenizer, data, config)
                         else:
-                            config.size.size(*_stored(shard, row))
+                            _look(shard, row, config.size)
                             pixels = decode_image(data, max_pixels=config.max_pixels).pixels
                             buckets.add(row, config.size.apply(pixels))
                     except (MediaError, Unavailable, Unfit) as error:
@@ -111,12 +111,11 @@ class _Placed(NamedTuple):
     libraries: tuple[str, ...] = ("torch",)
 
 
-def _stored(shard: Shard, row: int) -> tuple[int, int]:
-    """Width and height as the media table has them: a picture that is too large is not decoded."""
+def _look(shard: Shard, row: int, rule: SizeRule) -> None:
+    """Refuse by the media table what need not be decoded for that. Raises Unfit."""
     width, height = (shard.table.column(side)[row].as_py() for side in ("width", "height"))
-    if not width or not height:
-        raise MediaError("unsupported", f"no decoder for {shard.formats[row]}")
-    return int(width), int(height)
+    if width and height:
+        rule.size(width, height)
 
 
 class Buckets:

@@ -152,45 +152,59 @@ def fill(
     store, library = manifest.store, manifest.library()
     there = store.names(f"sidecars/{FAMILY}")
     files: dict[str, str] = {}
-    known: dict[str, Answers] = {}
+    kept: dict[str, list[str]] = {}  # the files that tell a part of a shard
     pieces: list[Piece] = []
+
+    def write(shard: str, answers: Answers) -> None:
+        found = {**_told(store, kept[shard]), **answers}
+        again = [row for row, one in found.items() if _unavailable(one)]
+        files[shard] = write_tokens(store, library.shard(shard), found, coding, again)
+
     for shard, used in Values(manifest, {}).used.items():
         if not len(used):
             continue
-        kept = [name for name in there if name.startswith(coding.prefix(shard))]
-        whole, answers = _kept(store, kept, used)
+        kept[shard] = [name for name in there if name.startswith(coding.prefix(shard))]
+        known = {name: _known(TokenFile(store, name)) for name in kept[shard]}
+        whole = next((name for name, told in known.items() if told[used].all()), None)
         if whole is not None:
             files[shard] = whole
             continue
-        known[shard] = answers
-        rows = [row for row in used.tolist() if row not in answers]
-        pieces += [Piece(shard, tuple(rows[at : at + PIECE])) for at in range(0, len(rows), PIECE)]
+        missing = used[~np.any([told[used] for told in known.values()], axis=0)] if known else used
+        if len(missing):
+            rows = tuple(missing.tolist())
+            pieces += [Piece(shard, rows[at : at + PIECE]) for at in range(0, len(rows), PIECE)]
+        else:  # several files tell it together
+            write(shard, {})
     left = Counter(piece.shard for piece in pieces)
     encoded = sum(len(piece.rows) for piece in pieces)
+    arriving: dict[str, Answers] = {}
 
     def arrived(number: int, answers: Answers) -> None:
         shard = pieces[number].shard
-        known[shard] |= answers
+        arriving.setdefault(shard, {}).update(answers)
         left[shard] -= 1
         if not left[shard]:
-            found = known.pop(shard)
-            again = [row for row, one in found.items() if _unavailable(one)]
-            files[shard] = write_tokens(store, library.shard(shard), found, coding, again)
+            write(shard, arriving.pop(shard))
 
     run_step(step, pieces, workers=workers, report=report, each=arrived)
     return {shard: files[shard] for shard in library.shards() if shard in files}, encoded
 
 
-def _kept(store: Store, names: list[str], used: np.ndarray) -> tuple[str | None, Answers]:
-    """The file that tells of all rows used, or else what several tell."""
+def _known(file: TokenFile) -> np.ndarray:
+    """Of which rows a file tells for good: bool [N]."""
+    failed = [error is not None and not _unavailable(error) for error in file.errors()]
+    known: np.ndarray = file.grids.any(axis=1) | np.array(failed, bool)
+    return known
+
+
+def _told(store: Store, names: list[str]) -> Answers:
+    """What files tell for good of their rows."""
     answers: Answers = {}
     for name in names:
         file = TokenFile(store, name)
-        told = {row: one for row in range(len(file)) if (one := file.row(row)) and not _unavailable(one)}
-        if all(row in told for row in used.tolist()):
-            return name, {}
-        answers |= told
-    return None, answers
+        rows = np.flatnonzero(_known(file)).tolist()
+        answers |= {row: one for row in rows if (one := file.row(row)) is not None}
+    return answers
 
 
 def _unavailable(one: Tokens | str) -> bool:

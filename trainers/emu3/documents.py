@@ -29,7 +29,7 @@ from trainers.batch import Pack, packed
 from trainers.emu3.layouts import CLIP, Laid, Layouts, Said, Visual, Weights
 from trainers.emu3.vocabulary import Vocabulary
 
-VERSION = 1  # of the way samples are laid out
+VERSION = 1  # of the way samples are laid out and measured
 KINDS = ("text", "codes", "marks")  # that losses are told by
 
 

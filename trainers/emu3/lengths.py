@@ -22,8 +22,11 @@ from trainers.emu3.layouts import Visual
 from trainers.lengths import SCHEMA, Lengths, Piece, Row, measure, samples_of, shards_of, table_of
 from trainers.mixture import Mixture
 
-OWN = ("caption", "caption_supervised", "visual")  # tokens of a caption that may be left out, those of them
-# that are supervised, and tokens of the largest picture
+OWN = (
+    *("caption", "caption_supervised"),  # tokens of a caption that may be left out, and of them supervised
+    *("visual", "least", "most"),  # tokens of the largest visual; codes of the smallest and largest picture
+)
+NONE = np.iinfo(np.int32).max
 EMU3_SCHEMA = pa.schema(
     [*[*SCHEMA][:-1], *((name, pa.int32()) for name in OWN), SCHEMA.field("error")],
     metadata=SCHEMA.metadata,
@@ -54,6 +57,15 @@ class Emu3Lengths(Lengths):
             null = [place for place, identity, epoch in lots if self.encoding.lot(identity, epoch).null]
             found[null, :2] -= captions[null]
         return found
+
+    def pictures(self, mixture: Mixture) -> tuple[int, int] | None:
+        """Codes of the smallest and of the largest picture that a mixture shows; None where it shows none."""
+        least, most = [], []
+        for shard in mixture.shards:
+            small, large = (self.column(shard.sha256, name)[shard.selected.rows] for name in OWN[3:])
+            least += small[small > 0].min(keepdims=True, initial=NONE).tolist()
+            most += large.max(keepdims=True, initial=0).tolist()
+        return (min(least), max(most)) if max(most, default=0) else None
 
 
 def tokens_of(manifests: Sequence[Manifest]) -> list[VisualTokens | None]:
@@ -113,8 +125,11 @@ def _row(sample: Sample, tokens: VisualTokens | None, encoding: Encoding) -> Row
     try:
         laid, caption = lay_out(sample.turns, visuals, encoding)
     except ValueError as error:
-        return sample.sample_id, 0, 0, 0, 0, 0, 0, str(error)
-    sizes = [encoding.layouts.visual_length(v.grid, v.fps) for v in visuals if isinstance(v, Visual)]
+        return sample.sample_id, *[0] * (len(EMU3_SCHEMA) - 2), str(error)
+    shown = [visual for visual in visuals if isinstance(visual, Visual)]
+    sizes = [encoding.layouts.visual_length(visual.grid, visual.fps) for visual in shown]
+    areas = [visual.codes.size for visual in shown if visual.fps is None]
     counted = caption if encoding.weights.text else 0
-    supervised = int(np.count_nonzero(laid.weights))
-    return sample.sample_id, len(laid.ids), supervised, 0, caption, counted, max(sizes, default=0), None
+    lengths = (len(laid.ids), int(np.count_nonzero(laid.weights)), 0)
+    own = (caption, counted, max(sizes, default=0), min(areas, default=0), max(areas, default=0))
+    return sample.sample_id, *lengths, *own, None

@@ -17,7 +17,8 @@ from trainers.emu3.compose import compose
 from trainers.emu3.config import Recipe, Stage
 from trainers.emu3.data import data_of
 from trainers.emu3.documents import KINDS
-from trainers.emu3.export import export
+from trainers.emu3.export import AREAS, export
+from trainers.emu3.lengths import Emu3Lengths
 from trainers.emu3.model import Emu3
 from trainers.emu3.prepare import prepare, sketch
 from trainers.flops import Part, attention_width, flops, linear_weights
@@ -34,7 +35,7 @@ class Emu3Trainer:
 
     def __init__(self, recipe: Recipe) -> None:
         parts = recipe.model
-        self.recipe = recipe
+        self.recipe, self.areas = recipe, AREAS
         self.composition = compose(
             parts.language_model,
             parts.tokenizer,
@@ -47,7 +48,14 @@ class Emu3Trainer:
         return sketch(self.composition, stage)
 
     def prepare(self, stage: Stage, ranks: World, report: Report | None) -> Prepared:
-        return prepare(self.recipe, stage, self.composition, ranks, report)
+        prepared = prepare(self.recipe, stage, self.composition, ranks, report)
+        lengths = prepared.plan.lengths
+        assert isinstance(lengths, Emu3Lengths)
+        pictures = lengths.pictures(prepared.mixture)
+        if pictures is not None:  # what it is asked about later is to be as large
+            least, most = (codes * self.composition.vision.facts.factor**2 for codes in pictures)
+            self.areas = least, most
+        return prepared
 
     def build(self, prepared: Prepared, ranks: World) -> Emu3:
         model = self.composition.build(self.recipe.seed)
@@ -84,7 +92,8 @@ class Emu3Trainer:
             return False
         dtype, out = getattr(torch, self.recipe.export_dtype), Path(self.recipe.out)
         text = card(out.resolve().name, out, about, Store.open(self.recipe.store), model, self.composition)
-        export(model, self.composition, folder, card=text, state=state, dtype=dtype, replace=True)
+        more = {"state": state, "dtype": dtype, "areas": self.areas}
+        export(model, self.composition, folder, card=text, replace=True, **more)
         return True
 
 

@@ -115,7 +115,10 @@ def test_both_stages_are_trained_and_exported(trained: Place) -> None:
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert moved == {name for name in after if not name.startswith("vqmodel.")}
     text = (trained.folder / "whole" / "answer" / "export" / "README.md").read_text()
-    assert "# whole" in text and "| draw | 48 |" in text and "by its vision tokenizer" not in text
+    assert "# whole" in text and "| draw | 48 |" in text
+    processor = trained.folder / "whole" / "answer" / "export" / "preprocessor_config.json"
+    told = json.loads(processor.read_text())
+    assert told["min_pixels"] == told["max_pixels"] == 32 * 24  # as large as the pictures it was trained on
 
 
 def test_a_plan_tells_to_the_token_what_is_trained(
