@@ -7,11 +7,13 @@ too. A folder without it draws as the published Emu3 does: guidance 3, top-k 204
 
 import json
 from dataclasses import asdict, dataclass, field
+from math import isqrt
 from pathlib import Path
 
 from trainers.emu3.choose import Sampling
 
 NAME = "drawing.json"
+SIDE = 720  # pixels of the published model's drawings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,15 +21,18 @@ class Defaults:
     """A model's own way to draw."""
 
     sampling: Sampling = field(default_factory=lambda: Sampling(guidance=3.0, top_k=2048))
-    height: int = 720  # pixels
-    width: int = 720
+    height: int = SIDE  # pixels
+    width: int = SIDE
 
 
 def read_defaults(folder: Path) -> Defaults:
     """Those of an exported folder. Raises ValueError for a file that does not say them."""
     file = folder / NAME
     if not file.is_file():
-        return Defaults()
+        processor = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+        most, factor = processor["max_pixels"], processor["spatial_factor"]
+        side = min(SIDE, isqrt(most) // factor * factor)
+        return Defaults(height=side, width=side)
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
         return Defaults(height=said.pop("height"), width=said.pop("width"), sampling=Sampling(**said))

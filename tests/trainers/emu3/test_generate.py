@@ -89,8 +89,11 @@ def test_an_answer_is_that_of_transformers(painter: Painter, whole: Any) -> None
 
 def test_defaults_come_back_and_are_the_published_without_a_file(folder: Path, tmp_path: Path) -> None:
     assert read_defaults(folder) == Defaults(sampling=Sampling(guidance=2.0, top_k=50), height=16, width=32)
-    assert read_defaults(tmp_path) == Defaults(sampling=Sampling(guidance=3.0, top_k=2048))
-    assert read_defaults(tmp_path).width == 720
+    for most, side in ((1024 * 1024, 720), (4096, 64), (5000, 64)):
+        sizes = {"max_pixels": most, "spatial_factor": 8}
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(sizes))
+        published = Sampling(guidance=3.0, top_k=2048)
+        assert read_defaults(tmp_path) == Defaults(sampling=published, height=side, width=side)
     write_defaults(tmp_path, Defaults())
     assert read_defaults(tmp_path) == Defaults()
     (tmp_path / "drawing.json").write_text('{"height": 8, "width": 8, "warmth": 1}')
