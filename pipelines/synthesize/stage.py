@@ -31,7 +31,7 @@ from pipelines.synthesize.merging import Made, Writer, merge
 from pipelines.synthesize.pairs import Pair
 from pipelines.synthesize.work import Losses, Work
 
-TRIED = 16  # pictures that a plan tries, and that are asked about at once at first
+TRIED = 16  # pictures that a plan tries
 TOGETHER, IN_BATCHES = 512, 64  # pictures that models are asked about at once; those that take batches
 COLUMNS = ["sample_id", "media", "source", "origin"]
 TEXT = 500  # characters of a refused text that the ledger keeps
@@ -96,7 +96,7 @@ def ask(work: Work, todo: Sequence[Unit], report: Report) -> Pass:
     most = TOGETHER if config.engine.startswith(("openai:", "vllm:")) else IN_BATCHES
 
     def together() -> int:
-        grown = min(most, max(TRIED, pictures))  # so that a budget is seen to be spent early on
+        grown = min(most, max(most // 4, pictures))  # so that a budget is seen to be spent early on
         return grown if config.max_samples is None else min(grown, config.max_samples - made)
 
     for group in groups(todo, together):
