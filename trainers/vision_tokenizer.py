@@ -163,8 +163,9 @@ def train(
     first = _resumed(model, optimizer, world, folder, configuration, say)
     usage, revived, began = Usage(len(model.table)), 0, time.monotonic()
     dtype = getattr(torch, settings.dtype)
+    source = batches(first) if first < settings.steps else iter(())
     try:
-        for step, batch in enumerate(batches(first) if first < settings.steps else (), first):
+        for step, batch in enumerate(source, first):
             rate = settings.rate * min(1.0, (step + 1) / settings.warmup) * (1 - step / settings.steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
