@@ -25,7 +25,7 @@ from trainers.vq_batches import Crops, MediaBatches
 
 def network(given: Path | None, init: str | None, seed: int) -> Any:
     """The network to train, an Emu3VQVAE. Raises ValueError for settings that it does not take."""
-    import_torch(str(init or given))
+    import_torch(str(init or given or "Emu3"))
     if init is not None:
         return find_tokenizer(init).model()
     from transformers import Emu3VQVAE, Emu3VQVAEConfig

@@ -161,10 +161,11 @@ def train(
     checkpoints = Checkpoints(folder, 2, world)
     configuration = {"format": FORMAT, "settings": _plain(settings), "network": _network(vq)}
     first = _resumed(model, optimizer, world, folder, configuration, say)
-    usage, revived, began = Usage(len(model.table)), 0, time.monotonic()
+    usage, revived, last, began = Usage(len(model.table)), 0, first, time.monotonic()
     dtype = getattr(torch, settings.dtype)
+    source = batches(first) if first < settings.steps else iter(())
     try:
-        for step, batch in enumerate(batches(first) if first < settings.steps else (), first):
+        for step, batch in enumerate(source, first):
             rate = settings.rate * min(1.0, (step + 1) / settings.warmup) * (1 - step / settings.steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -181,8 +182,8 @@ def train(
                 usage.add(name, one.quantised.codes)
             done = step + 1
             if done % EVERY == 0 or done == settings.steps:
-                say(_line(done, told, usage, revived, EVERY / (time.monotonic() - began)))
-                revived, began = 0, time.monotonic()
+                say(_line(done, told, usage, revived, (done - last) / (time.monotonic() - began)))
+                revived, last, began = 0, done, time.monotonic()
             if done % settings.save == 0 or done == settings.steps:
                 checkpoints.save(model, optimizer, {"step": done, **configuration})
             if done == settings.steps:
