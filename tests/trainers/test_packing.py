@@ -42,6 +42,15 @@ def test_what_fits_exactly_is_packed_exactly() -> None:
     assert len(pack(np.array([[0, 0]] * 20), LIMITS)) == 1
 
 
+def test_rows_are_filled_evenly() -> None:
+    """No rank waits for another that has the fuller row."""
+    sizes = np.stack([np.random.default_rng(0).integers(20, 60, 16), np.ones(16, np.int64)], axis=1)
+    rows = pack(sizes, (480, 16))
+    loads = [int(sizes[row, 0].sum()) for row in rows]
+    assert len(rows) == 2 and max(loads) - min(loads) < 20
+    assert len(pack(np.array([[60, 1], [50, 1], [40, 1], [40, 1], [10, 1]]), LIMITS)) == 2
+
+
 def test_samples_over_a_row_are_named() -> None:
     with pytest.raises(
         ValueError, match=r"2 samples are larger.*: 1 \(101 tokens, 0 tiles\), 2 \(5 tokens, 11"
