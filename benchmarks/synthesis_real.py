@@ -2,12 +2,12 @@
 
     python benchmarks/synthesis_real.py DATA [--out FOLDER] [--clip SPEC] [--photographs 40]
 
-`owleval`: what several models of uneven quality answered about the same pictures goes through the checks as
-if one engine had written it: one model answers, another answers again unseen, and how far an answer shares its
-words with all others' is what the engine says of relevance, right and score. `photographs`: the small models
-that ship tag and ask about what they never saw, which shows what the checks do with an engine that knows
-nothing; `--clip` names an embedder that knows photographs (open_clip:MODEL/WEIGHTS). DATA is a folder with
-`owleval.jsonl` and `flickr8k.jsonl` and their pictures.
+`owleval`: what several models of uneven quality answered about the same pictures goes through the checks
+as if one engine had written it: one model answers, another answers again unseen, and how far an answer
+shares its words with all others' is what the engine says of relevance, right and score. `photographs`: the
+small models that ship tag and ask about what they never saw, which shows what the checks do with an engine
+that knows nothing; `--clip` names an embedder that knows photographs (open_clip:MODEL/WEIGHTS). DATA is a
+folder with `owleval.jsonl` and `flickr8k.jsonl` and their pictures.
 """
 
 import argparse
