@@ -194,11 +194,17 @@ class Plan:
             return
         chosen = zip(self._fates, self.mixture.shards, strict=True)
         count = sum(int((fates[shard.selected.rows] == OVERLONG).sum()) for fates, shard in chosen)
-        told = ", ".join(f"{s['sample_id']} ({s['tokens']:,} tokens, {s['tiles']:,} tiles)" for s in named)
+        tiled = any(sample["tiles"] for sample in named)
+        told = ", ".join(
+            f"{s['sample_id']} ({s['tokens']:,} tokens" + (f", {s['tiles']:,} tiles)" if tiled else ")")
+            for s in named
+        )
         raise ValueError(
-            f"{count:,} samples are longer than a pack of {self.batching.length:,} tokens and "
-            f"{self.batching.tiles:,} tiles: {told}{' …' if count > len(named) else ''}; give packs more "
-            "length or tiles, a smaller grid, or overlong: skip"
+            f"{count:,} samples are longer than a pack of {self.batching.length:,} tokens"
+            + (f" and {self.batching.tiles:,} tiles" if tiled else "")
+            + f": {told}{' …' if count > len(named) else ''}; give packs more length"
+            + (" or tiles, a smaller grid," if tiled else ",")
+            + " or overlong: skip"
         )
 
     def _named(self, fate: int) -> list[dict[str, Any]]:

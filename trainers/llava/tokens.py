@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from infinity_mm.chat import Chat, chat_of
 from infinity_mm.chat_template import TEMPLATES
 from infinity_mm.models.tokenizer import FILE, IM_END, PAD
-from trainers.llava.parts import folder_of, transformers
+from trainers.hub_parts import folder_of, transformers
 
 TINY = "tiny"
 VIDEO = "<video>"

@@ -9,8 +9,8 @@ from tiny_llava import LANGUAGE, TOWER, Piece, composition, pack
 
 from infinity_mm.image_tokens import Visual
 from infinity_mm.schema import Part, Turn
+from trainers.hub_parts import transformers
 from trainers.llava.compose import compose
-from trainers.llava.parts import transformers
 
 
 @pytest.fixture(scope="module")

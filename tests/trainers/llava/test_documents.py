@@ -111,4 +111,4 @@ def test_a_pack_is_its_documents_one_after_another(seeds: list[int]) -> None:
     assert pack.tiles_N.shape[1:] == (3, 4, 4)
     assert pack.tiles_N.tolist() == [tile.tolist() for one in documents for tile in one.tiles]
     dtypes = [str(x.dtype).removeprefix("torch.") for x in pack if hasattr(x, "dtype")]
-    assert dtypes == ["int64", "int64", "int32", "int64", "int64", "int64", "uint8"]
+    assert dtypes == ["int64", "int64", "int32", "int64", "int64", "float32", "int64", "uint8"]
