@@ -1,6 +1,6 @@
 """Train the tiny VLM from nothing: scenes, tower, stages, scores and card.
 
-    python -m trainers.tiny_vlm --out FOLDER [--place]
+    python -m trainers.tiny_vlm --out FOLDER [--recipe tiny_long] [--place]
 
 Every step is a command that a user could give in FOLDER, printed before it runs: scenes are drawn and
 ingested while the tower warms up, `imm train llava --config tiny` runs on two ranks, and `imm eval` asks
@@ -52,9 +52,9 @@ def tower(steps: int) -> Job:
     return Job(words, "runs/tiny_tower/model.safetensors")
 
 
-def training(ranks: int, export: str) -> Job:
+def training(recipe: str, ranks: int, export: str) -> Job:
     """Train all stages."""
-    words: tuple[str, ...] = (*IMM, "train", "llava", "--config", RECIPE)
+    words: tuple[str, ...] = (*IMM, "train", "llava", "--config", recipe)
     if ranks > 1:
         words = ("-m", "torch.distributed.run", "--nproc-per-node", str(ranks), *words)
     return Job(words, f"{export}/model.safetensors")
@@ -74,15 +74,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to work in")
     parser.add_argument("--seed", type=int, default=SEED, help=f"seed of the first scenes [{SEED}]")
     parser.add_argument("--ranks", type=int, default=2, help="processes that train, a core each [2]")
+    parser.add_argument("--recipe", default=RECIPE, help=f"tiny, or tiny_long, which ships [{RECIPE}]")
     parser.add_argument("--place", action="store_true", help="put the model where the package has it")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    recipe = read(Path(RECIPE))
+    recipe = read(Path(given.recipe))
     stages = [stage.name for stage in recipe.stages]
     export = f"{recipe.out}/{stages[-1]}/export"
     began = time.monotonic()
     run_all([[tower(TOWER_STEPS)], *scenes(given.seed)], given.out)
-    run([training(given.ranks, export), scores(export)], given.out)
+    run([training(given.recipe, given.ranks, export), scores(export)], given.out)
     print(f"{time.monotonic() - began:.0f} s in all")
     if given.place:
         place(given.out / recipe.out, stages, given.out / export, TINY_VLM)

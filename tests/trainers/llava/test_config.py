@@ -99,7 +99,7 @@ def test_the_file_is_named(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump({**MINIMAL, "sed": 1}))
     with pytest.raises(ValueError, match=r"recipe .*mine.yaml: sed: no such setting; did you mean 'seed'\?"):
         read(path)
-    with pytest.raises(ValueError, match="there is no such file; aquila_vl_2b, sketch, tiny are shipped"):
+    with pytest.raises(ValueError, match="no such file; aquila_vl_2b, sketch, tiny, tiny_long are shipped"):
         read(tmp_path / "none.yaml")
 
 
