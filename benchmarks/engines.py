@@ -1,7 +1,7 @@
 """Three engines beside each other on one small model: what they say, what is accepted, and how fast.
 
     PYTHON_WITH_VLLM benchmarks/engines.py [--model FOLDER] [--count 48]
-    PYTHON_WITH_VLLM benchmarks/engines.py --throughput [--model FOLDER] [--count 48] [--rounds 2]
+    PYTHON_WITH_VLLM benchmarks/engines.py --throughput [--model FOLDER] [--wide 16384] [--count 48]
 
 `imm synthesize` by transformers, by vLLM in this process and by vLLM's server, greedily and in float32, on
 scenes that no training saw: requests, tokens a second, pairs accepted, and replies and accepted samples that
@@ -9,11 +9,13 @@ differ from those of transformers, the first few of them shown. `--throughput`: 
 vLLM are asked of the bare `vllm.LLM.chat` again, all at once and with their pictures decoded, caches emptied
 before each; the best of some rounds are compared. The run reads and decodes pictures, asks step after step,
 reads replies, stores them, decides and writes the manifest, too. CPU time is that of this process: it tells
-something on a busy machine where VLLM_ENABLE_V1_MULTIPROCESSING=0 has the engine in it.
+something on a busy machine where VLLM_ENABLE_V1_MULTIPROCESSING=0 has the engine in it. `--wide` pads the
+model's MLPs with zeros to a width: it says the same, at the cost of a larger model.
 """
 
 import argparse
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -197,6 +199,26 @@ def throughput(store: Path, folder: Path, rounds: int) -> None:
     )
 
 
+def widened(folder: Path, width: int, out: Path) -> Path:
+    """A Qwen2-based model with its MLPs padded with zeros: the same replies, more work."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, out)
+    config = json.loads((out / "config.json").read_text())
+    more = width - config["text_config"]["intermediate_size"]
+    config["text_config"]["intermediate_size"] = width
+    (out / "config.json").write_text(json.dumps(config))
+    weights = load_file(out / "model.safetensors")
+    for name, value in weights.items():
+        if "language_model" in name and ".mlp." in name:
+            pad = (0, more) if "down_proj" in name else (0, 0, 0, more)
+            weights[name] = torch.nn.functional.pad(value, pad).contiguous()
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    print(f"{sum(value.numel() for value in weights.values()):,} parameters")
+    return out
+
+
 def prompt(request: Request) -> list[dict[str, Any]]:
     """A request as the bare engine takes it, its pictures decoded."""
     images = iter(images_of(request))
@@ -210,6 +232,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="folder of a model that knows scenes [the one that ships]")
     parser.add_argument("--count", type=int, default=48, help="pictures [48]")
     parser.add_argument("--rounds", type=int, default=2, help="rounds that are timed after the first [2]")
+    parser.add_argument("--wide", type=int, help="width of its MLPs, padded with zeros [its own]")
     parser.add_argument("--throughput", action="store_true", help="compare with the bare vllm.LLM.chat")
     asked = parser.parse_args()
     if importlib.util.find_spec("vllm") is None:
@@ -217,6 +240,8 @@ def main() -> None:
         return
     folder = asked.model or shipped_folder("tiny")
     with tempfile.TemporaryDirectory() as place:
+        if asked.wide:
+            folder = widened(folder, asked.wide, Path(place, "wide"))
         store, drawn = Path(place, "store"), f"{place}/scenes"
         still = [word for part in ("multi-image", "text-only", "video") for word in (f"--{part}-share", "0")]
         imm(["scenes", "--out", drawn, "--count", str(asked.count), "--seed", str(SEED), *still])
