@@ -33,6 +33,7 @@ def checks(config: SynthesizeConfig) -> dict[str, Check]:
         "again or judge": lambda pair: (
             pair.found.get("agrees", False) or pair.found.get("judged", 0.0) >= 0.5
         ),
+        "judge": lambda pair: pair.found.get("judged", 0.0) >= config.min_judged,
         "again": lambda pair: bool(pair.found.get("agrees", False)),
         "not blind": lambda pair: not pair.found.get("blind_right", False),
     }
@@ -40,7 +41,8 @@ def checks(config: SynthesizeConfig) -> dict[str, Check]:
 
 def written(store: Store, config: SynthesizeConfig) -> list[Pair]:
     """Every pair that has an answer, with what every check found."""
-    loose = config.model_copy(update={"min_relevance": 0.0, "min_score": 1.0, "max_same": 1.0})
+    free = {"min_relevance": 0.0, "min_score": 1.0, "min_judged": 0.0, "judge_all": True, "max_same": 1.0}
+    loose = config.model_copy(update=free)
     manifest = Manifest.open(store, config.manifest)
     engines = open_engines(loose)
     work = Work(store, manifest.library(), loose, fitting_of(manifest, loose), engines)
@@ -60,6 +62,8 @@ def main() -> None:
     parser.add_argument("--engine", default="tiny", help="model that writes")
     parser.add_argument("--judge", help="model that checks [the same]")
     parser.add_argument("--questions", type=int, default=3, help="questions a picture")
+    parser.add_argument("--min-score", type=float, default=8.0, help="score that an answer needs [8]")
+    parser.add_argument("--min-judged", type=float, default=0.5, help="what the judge must think of it [0.5]")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         url, drawn = f"{folder}/store", f"{folder}/scenes"
@@ -70,6 +74,7 @@ def main() -> None:
         config = SynthesizeConfig(
             store=url, manifest="raw", out="made", engine=given.engine, judge=given.judge, prompts="scenes",
             types="scenes", captions=False, questions=given.questions, blind="gray",
+            min_score=given.min_score, min_judged=given.min_judged,
         )  # fmt: skip
         pairs = written(store, config)
         scenes = scenes_of(Manifest.open(store, "raw"), Path(drawn, "truth.jsonl"))

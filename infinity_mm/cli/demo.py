@@ -27,8 +27,8 @@ STRUCTURAL = {
 
 
 SYNTHESIS: dict[str, Any] = {
-    "--prompts": "scenes", "--types": "scenes", "--blind": "gray",
-    "--questions": 2, "--max-answer": 40, "--licence": "Apache-2.0", "--out": "made",
+    "--prompts": "scenes", "--types": "scenes", "--blind": "gray", "--min-score": 5.5, "--judge-all": True,
+    "--min-judged": 0.65, "--questions": 2, "--max-answer": 40, "--licence": "Apache-2.0", "--out": "made",
 }  # fmt: skip
 RECIPE = """\
 model: {{checkpoint: tiny}}
@@ -110,7 +110,7 @@ def close_the_loop(out: Path, store: Path, truth: Path, written: int) -> dict[st
     print("What does each picture show? A small CLIP that ships says it.")
     _imm("tag", "distinct", "--with", "tiny", "--vocabulary", "scenes", "--out", "tagged", "--store", store)
     print("A small VLM that ships writes questions and answers about the pictures, and checks what it wrote.")
-    words = [word for pair in SYNTHESIS.items() for word in pair]
+    words = [word for name, value in SYNTHESIS.items() for word in (name, value) if word is not True]
     _imm("synthesize", "tagged", *words, "--max-samples", written, "--store", store)
     print("The pictures' truth is known, so each answer is right or wrong:\n")
     print("\n".join(how_right(store, truth)) + "\n")

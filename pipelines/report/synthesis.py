@@ -67,6 +67,7 @@ REASON_MEANINGS = {
     "not_relevant": "the question is not likely to fit the picture",
     "no_score": "the reply names no score",
     "low_score": "the score of the answer is too low",
+    "judged_wrong": "the unseen answer agrees, and the judge does not think it right",
     "disagrees": "who has not seen the answer answers otherwise, and does not think it right",
     "right_without_picture": "the answer is found without the picture",
     "high_loss": "among the highest losses of its type",

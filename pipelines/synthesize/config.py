@@ -44,6 +44,8 @@ class SynthesizeConfig(StageConfig):
     min_relevance: float = Field(0.5, ge=0, le=1, description="Probability that a question fits its picture.")
     min_score: float = Field(8.0, ge=1, le=10, description="Score of an answer, 1 to 10.")
     again: bool = Field(True, description="Answer once more, unseen, and drop what does not agree.")
+    judge_all: bool = Field(False, description="Ask the judge about answers that agree, too.")
+    min_judged: float = Field(0.5, ge=0, le=1, description="Probability that a judged answer is right.")
     blind: Literal["none", "text", "gray"] = Field(
         "text",
         description="Answer without the picture, or with a gray one, and mark what is right all the same.",

@@ -6,7 +6,7 @@
     answer      in one of three styles                                              (§3.2.4)
     score       1 to 10, as the expectation over the score's probabilities          (§3.2.4)
     again       answered once more, in a word or phrase, by who has not seen the answer
-    judge       where that does not agree to the letter: whether the answer is right, a choice
+    judge       where that does not agree to the letter, or of all: whether the answer is right, a choice
     blind       answered without the picture
     loss        of a scoring model on picture, question and answer; cut by quantile in the end (§3.2.4)
 
@@ -202,7 +202,9 @@ def _ask_judge(asking: Asking, pair: Pair, picture: Picture) -> Request:
 def _read_judge(asking: Asking, pair: Pair, reply: Reply) -> None:
     _, choice = asking.choice(pair, "judge", question=pair.question, answer=pair.answer)
     pair.found["judged"] = value = chance_of(reply, choice.good, choice.bad)
-    if value < 0.5:
+    if value < asking.config.min_judged and pair.found.get("agrees", False):
+        pair.reject("judge", "judged_wrong", value, asking.config.min_judged)
+    elif value < asking.config.min_judged:
         pair.reject("judge", "disagrees", pair.found.get("again"), "the answer")
 
 
@@ -274,7 +276,7 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(
         "judge",
-        lambda config, pair: config.again and not pair.found.get("agrees", True),
+        lambda config, pair: "agrees" in pair.found and (config.judge_all or not pair.found["agrees"]),
         _ask_judge,
         _read_judge,
         by="judge",

@@ -20,7 +20,7 @@ from killed_synthesis import FLUSH
 from talking import Scripted
 
 from infinity_mm.cli import main
-from infinity_mm.engines.base import ENGINES, EngineError, Picture
+from infinity_mm.engines.base import ENGINES, Answer, EngineError, Picture, Reply, Request
 from infinity_mm.manifest import Manifest
 from infinity_mm.schema import samples_from
 from infinity_mm.store import Store
@@ -286,3 +286,22 @@ def test_every_pair_of_a_run_can_be_had_again_without_asking(place: Place) -> No
         count for kind, count in told["drawn"].items() if kind != "caption"
     )
     assert sum(pair.rejected is None for pair in pairs) == sum(told["accepted"].values())
+
+
+def test_the_judge_can_be_asked_about_every_answer(place: Place) -> None:
+    some = place.run(Scripted(seed=7))
+    every = place.run(Scripted(seed=7), judge_all=True)
+    assert every["steps"]["judge"]["taken"] == every["steps"]["again"]["passed"]
+    assert every["steps"]["judge"]["taken"] > some["steps"]["judge"]["taken"]
+
+    class Strict(Scripted):
+        """Finds every answer wrong."""
+
+        def say(self, request: Request) -> Answer:
+            judged = request.choices and request.choices[0] in ("Right.", "正确。", "对。")
+            return Reply(request.choices[1], "stop", 9, 1) if judged else super().say(request)
+
+    strict = place.run(Strict(seed=8), judge_all=True)
+    assert strict["steps"]["judge"]["passed"] == 0 < strict["steps"]["judge"]["taken"]
+    rows = [row for row in place.ledger() if row["reason"] == "judged_wrong"]
+    assert rows and all(float(row["value"]) == 0 < float(row["limit"]) for row in rows)
