@@ -301,7 +301,7 @@ def test_the_judge_can_be_asked_about_every_answer(place: Place) -> None:
             judged = request.choices and request.choices[0] in ("Right.", "正确。", "对。")
             return Reply(request.choices[1], "stop", 9, 1) if judged else super().say(request)
 
-    strict = place.run(Strict(seed=8), judge_all=True)
+    strict = place.run(Strict(seed=31), judge_all=True)
     assert strict["steps"]["judge"]["passed"] == 0 < strict["steps"]["judge"]["taken"]
     rows = [row for row in place.ledger() if row["reason"] == "judged_wrong"]
     assert rows and all(float(row["value"]) == 0 < float(row["limit"]) for row in rows)
