@@ -10,6 +10,7 @@ pytest.importorskip("torch")
 
 from infinity_mm.cli import main
 from infinity_mm.models.shipped import TINY_VLM
+from infinity_mm.models.torchvision_ops import import_torchvision
 from trainers.commands import DIGESTS
 
 TOGETHER = 16_000_000  # bytes of all models that ship
@@ -38,6 +39,7 @@ def test_all_models_that_ship_are_small() -> None:
 
 
 def test_transformers_loads_it_whole() -> None:
+    import_torchvision()
     from transformers import LlavaOnevisionForConditionalGeneration
 
     _, report = LlavaOnevisionForConditionalGeneration.from_pretrained(TINY_VLM, output_loading_info=True)
