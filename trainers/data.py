@@ -11,7 +11,7 @@ steps' packs, and `ahead` packs a worker.
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +25,20 @@ from trainers.batch import Pack
 from trainers.plan import Plan, PlannedStep
 
 Unit = tuple[tuple[int, int, int], ...]  # the turns of a pack
+
+
+def failed_row(told: Mapping[str, Any], error: Exception) -> dict[str, Any]:
+    """The ledger row of a sample that can't be had. `told`: its row of a sample shard; the error says
+    `reason: detail`."""
+    reason, _, detail = str(error).partition(": ")
+    return {
+        "sample_id": told["sample_id"].hex(),
+        "source": told["source"],
+        "origin": told["origin"],
+        "outcome": "failed",
+        "reason": reason,
+        "detail": detail,
+    }
 
 
 class Step(NamedTuple):

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from infinity_mm.cli import main
 from infinity_mm.cli.options import stage_command
 from infinity_mm.manifest import Manifest
+from infinity_mm.media.decode import decode_image
+from infinity_mm.media.errors import MediaError
 from infinity_mm.progress import Progress
 from infinity_mm.store import Store
 
@@ -120,13 +122,22 @@ def close_the_loop(out: Path, store: Path, truth: Path, written: int) -> dict[st
     print(recipe.read_text())
     _imm("train", "llava", "--config", recipe)
     model = out / "runs" / "more" / "export"
-    picture = next(iter(sorted((out / "scenes" / "images").rglob("*.png"))))
+    picture = next(file for file in sorted((out / "scenes" / "images").rglob("*.*")) if _decodes(file))
     _imm("generate", "--model", model, "--image", picture, "--prompt", "Describe the picture.")
     print(
         "The page about the data that was made: pictures, questions, answers, scores, and what was refused."
     )
     _imm("report", "made", "--out", out / "made.html", "--store", store)
     return {"made": out / "made.html", "model": model}
+
+
+def _decodes(file: Path) -> bool:
+    """Whether a file is a sound picture: some of the demo's were spoiled on purpose."""
+    try:
+        decode_image(file.read_bytes())
+    except MediaError:
+        return False
+    return True
 
 
 def how_right(store: Path, truth: Path) -> list[str]:

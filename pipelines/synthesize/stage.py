@@ -33,6 +33,7 @@ from pipelines.synthesize.work import Losses, Work
 
 TRIED = 16  # pictures that a plan tries
 TOGETHER, IN_BATCHES = 512, 64  # pictures that models are asked about at once; those that take batches
+BATCHING = ("openai", "vllm")  # engines that batch by themselves
 COLUMNS = ["sample_id", "media", "source", "origin"]
 TEXT = 500  # characters of a refused text that the ledger keeps
 
@@ -75,12 +76,13 @@ def run(config: SynthesizeConfig, report: Report | None = None) -> dict[str, Any
 
 def open_engines(config: SynthesizeConfig) -> dict[str, Engine]:
     """The models of a run, each opened once. Raises ValueError."""
-    options: dict[str, Any] = {"openai": {"concurrency": config.concurrency}, "vllm": {}}
+    options: dict[str, Any] = {"openai": {"concurrency": config.concurrency}}
     found: dict[str, Engine] = {}
     for name, spec in (("writer", config.engine), ("judge", config.judge or config.engine)):
         same = next((engine for engine in found.values() if engine.spec == spec), None)
         kind = spec.partition(":")[0]
-        found[name] = same or open_engine(spec, config.device, **options.get(kind, {"batch": config.batch}))
+        given = options.get(kind, {} if kind in BATCHING else {"batch": config.batch})
+        found[name] = same or open_engine(spec, config.device, **given)
     if config.loss is not None:
         found["scorer"] = Losses(open_scorer(config.loss, config.device))
     return found
@@ -93,7 +95,7 @@ def ask(work: Work, todo: Sequence[Unit], report: Report) -> Pass:
     made, stopped, done, pictures = 0, None, 0, 0
     report.start("synthesize", sum(len(unit) for unit in todo), "pictures")
 
-    most = TOGETHER if config.engine.startswith(("openai:", "vllm:")) else IN_BATCHES
+    most = TOGETHER if config.engine.partition(":")[0] in BATCHING else IN_BATCHES
 
     def together() -> int:
         grown = min(most, max(most // 4, pictures))  # so that a budget is seen to be spent early on

@@ -13,7 +13,7 @@ from infinity_mm.manifest import Manifest
 from infinity_mm.schema import turns_from
 from infinity_mm.store import Store
 from trainers.batch import Pack
-from trainers.data import Data
+from trainers.data import Data, failed_row
 from trainers.emu3.documents import Document, Encoding, join, kinds_of, lay_out
 from trainers.emu3.lengths import tokens_of, visuals_of
 from trainers.plan import Plan
@@ -53,15 +53,7 @@ class Reader:
             lot = encoding.lot(told["sample_id"], epoch)
             laid, _ = lay_out(turns_from(told["turns"]) or (), visuals, encoding, lot)
         except ValueError as error:
-            reason, _, detail = str(error).partition(": ")
-            return None, {
-                "sample_id": told["sample_id"].hex(),
-                "source": told["source"],
-                "origin": told["origin"],
-                "outcome": "failed",
-                "reason": reason,
-                "detail": detail,
-            }
+            return None, failed_row(told, error)
         source = self.reading.sources[told["source"]]
         return Document(told["sample_id"], source, laid, kinds_of(laid.ids, encoding.vocabulary)), None
 

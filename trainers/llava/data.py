@@ -92,15 +92,7 @@ class _Reader:
             laid = lay_out(turns, [place.medium for place in places], self.reading.encoding)
             seen = self._tiles(library, laid, places)
         except (MediaError, Unavailable, ValueError) as error:
-            reason, _, detail = str(error).partition(": ")
-            return None, {
-                "sample_id": told["sample_id"].hex(),
-                "source": told["source"],
-                "origin": told["origin"],
-                "outcome": "failed",
-                "reason": reason,
-                "detail": detail,
-            }
+            return None, data.failed_row(told, error)
         source = self.reading.sources[told["source"]]
         return Document(told["sample_id"], source, laid.tokens, laid.supervised, laid.visuals, seen), None
 
